@@ -1,0 +1,100 @@
+"""What today's torch and older OpenMMLab releases need from each other.
+
+Since torch 2.6 ``torch.load`` refuses everything but tensors and plain containers unless it is told what else
+a file may hold. A checkpoint of mmengine's runner also holds its log history: ``HistoryBuffer`` objects, the
+NumPy arrays in them, and their statistics methods, pickled as ``getattr(HistoryBuffer, 'mean')``. The list
+below allows these and no more: a real ``getattr`` would hand a crafted file every attribute of every object,
+a real ``numpy.dtype`` one with object or overlapping fields, so both are stand-ins that know a few arguments.
+"""
+
+import functools
+from collections.abc import Callable
+from pickle import UnpicklingError
+from typing import Any
+
+__all__ = ['allow_mmengine_checkpoints']
+
+# The methods that HistoryBuffer registers for itself.
+STATISTICS = ('min', 'max', 'current', 'mean')
+
+# NumPy moved this module in 2.0; a file may come from either side.
+MULTIARRAY = ('numpy.core.multiarray', 'numpy._core.multiarray')
+
+NUMBER_KINDS = 'biuf'
+NUMBER_CODES = ('?', 'b', 'h', 'i', 'l', 'q', 'B', 'H', 'I', 'L', 'Q', 'e', 'f', 'd', 'g')
+
+
+def allow_mmengine_checkpoints() -> None:
+    """Let ``torch.load(weights_only=True)`` read the checkpoints that mmengine's runner writes.
+
+    It may be called any number of times. On a torch without ``torch.serialization.add_safe_globals`` (before
+    2.4) it does nothing: there ``torch.load`` takes any file unless its caller asks for ``weights_only``.
+    """
+    import torch
+
+    add = getattr(torch.serialization, 'add_safe_globals', None)
+    if add is not None:
+        add(list(_safe_globals()))
+
+
+@functools.cache
+def _safe_globals() -> tuple[Any, ...]:
+    """Classes and stand-ins, each found by torch under its ``__module__`` and ``__qualname__``."""
+    import numpy as np
+    from mmengine.logging import HistoryBuffer
+
+    # The unpickler sets the state only of objects whose exact class is listed; NumPy has a class a dtype.
+    number_types = {type(np.dtype(code)) for code in NUMBER_CODES}
+    return (
+        HistoryBuffer,
+        np.ndarray,
+        *number_types,
+        _known_as('builtins', 'getattr', _statistics_method),
+        _known_as('numpy', 'dtype', _number_dtype),
+        *(_known_as(module, '_reconstruct', _empty_array) for module in MULTIARRAY),
+        *(_known_as(module, 'scalar', _number) for module in MULTIARRAY),
+    )
+
+
+def _known_as(module: str, name: str, function: Callable) -> Callable:
+    """A function that the unpickler takes for ``module.name``."""
+
+    @functools.wraps(function)
+    def stand_in(*args: Any) -> Any:
+        return function(*args)
+
+    stand_in.__module__, stand_in.__name__, stand_in.__qualname__ = module, name, name
+    return stand_in
+
+
+def _statistics_method(owner: Any, name: Any) -> Callable:
+    from mmengine.logging import HistoryBuffer
+
+    if owner is HistoryBuffer and isinstance(name, str) and name in STATISTICS:
+        return HistoryBuffer.__dict__[name]
+    raise UnpicklingError(f'the file asks for attribute {name!r} of {owner!r}, which no mmengine checkpoint needs')
+
+
+def _number_dtype(code: Any, *copy_flags: Any) -> Any:
+    """A built-in number type; the flags of the pickle would ask for a copy, whose state can be changed."""
+    import numpy as np
+
+    if isinstance(code, str) and len(code) <= 3 and np.dtype(code).kind in NUMBER_KINDS:
+        return np.dtype(code)
+    raise UnpicklingError(f'the file holds a NumPy array of type {code!r}, and only numbers are allowed')
+
+
+def _empty_array(subtype: Any, shape: Any, code: Any) -> Any:
+    import numpy as np
+
+    if subtype is np.ndarray:
+        return np.ndarray((0,), np.int8)  # its state, with shape and type, comes next
+    raise UnpicklingError(f'the file holds an array of class {subtype!r}, and only numpy.ndarray is allowed')
+
+
+def _number(dtype: Any, data: Any) -> Any:
+    import numpy as np
+
+    if isinstance(dtype, np.dtype) and dtype.kind in NUMBER_KINDS and isinstance(data, bytes):
+        return np.frombuffer(data, dtype, count=1)[0]
+    raise UnpicklingError(f'the file holds a NumPy scalar of type {dtype!r}, and only numbers are allowed')

@@ -1,0 +1,44 @@
+"""Mixed precision in bfloat16, on the CPU too."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+from ...registry import OPTIM_WRAPPERS
+
+__all__ = ['BFloat16OptimWrapper']
+
+
+@OPTIM_WRAPPERS.register_module()
+class BFloat16OptimWrapper(OptimWrapper):
+    """Runs the forward pass under bfloat16 autocast on whatever device the model lives.
+
+    bfloat16 has float32's range, so there is no loss scaler, and its state is that of the plain wrapper: a
+    run can go on with or without it. mmengine's ``AmpOptimWrapper`` refuses the CPU because its scaler does.
+
+    Raises:
+        ValueError: If a loss scale is given, or if the CUDA device has no bfloat16.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        for option in ('loss_scale', 'dtype'):
+            if option in kwargs:
+                raise ValueError(
+                    f'optim_wrapper.{option}={kwargs[option]!r} does not go with BFloat16OptimWrapper, which always '
+                    f"computes in bfloat16 without a loss scale: remove it, or use type='AmpOptimWrapper' on a GPU."
+                )
+        super().__init__(*args, **kwargs)
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Autocast, and no gradient synchronisation while gradients are accumulated."""
+        device = next(model.parameters()).device.type
+        if device == 'cuda' and not torch.cuda.is_bf16_supported():
+            raise ValueError(
+                f'{torch.cuda.get_device_name()} has no bfloat16: use optim_wrapper.type=AmpOptimWrapper instead.'
+            )
+        with super().optim_context(model), torch.autocast(device, dtype=torch.bfloat16):
+            yield
