@@ -1,0 +1,78 @@
+"""The demo set as stock datasets of mmseg and mmdet, made on first use.
+
+They are functions, so that neither mmseg nor mmdet is imported before a config asks for its dataset. What they
+return are the stock classes: every tool, wrapper and sampler that knows those works.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..registry import DATASETS
+
+if TYPE_CHECKING:
+    from mmdet.datasets import CocoDataset
+    from mmseg.datasets import BaseSegDataset
+
+__all__ = ['DEMO_CLASSES', 'DEMO_PALETTE', 'demo_coco_dataset', 'demo_seg_dataset']
+
+DEMO_CLASSES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
+# One colour a digit, far apart in hue or lightness; the background of semantic maps is dark grey.
+DEMO_PALETTE = (
+    (230, 25, 75),
+    (245, 130, 48),
+    (255, 225, 25),
+    (60, 180, 75),
+    (70, 240, 240),
+    (0, 130, 200),
+    (145, 30, 180),
+    (240, 50, 230),
+    (170, 110, 40),
+    (250, 190, 212),
+)
+
+
+def _split_root(split: str, data_root: str | None) -> Path:
+    from .demo import SPLITS, prepare_demo
+
+    if split not in SPLITS:
+        raise ValueError(f'split of the demo set is {split!r}, but must be one of {", ".join(SPLITS)}.')
+    return prepare_demo(data_root)
+
+
+@DATASETS.register_module(name='DemoSegDataset')
+def demo_seg_dataset(split: str, data_root: str | None = None, **kwargs: object) -> 'BaseSegDataset':
+    """Semantic maps of the demo set: background and ten digits.
+
+    Args:
+        split: ``'train'`` or ``'val'``.
+        data_root: Where the set is or is to be made; the user's cache if not given.
+        **kwargs: Further arguments of mmseg's ``BaseSegDataset``, such as ``pipeline`` or ``indices``.
+    """
+    from mmseg.datasets import BaseSegDataset
+
+    root = _split_root(split, data_root)
+    metainfo = dict(classes=('background', *DEMO_CLASSES), palette=[[64, 64, 64], *map(list, DEMO_PALETTE)])
+    prefix = dict(img_path=f'images/{split}', seg_map_path=f'labels/{split}')
+    return BaseSegDataset(data_root=str(root), data_prefix=prefix, metainfo=metainfo, **kwargs)
+
+
+@DATASETS.register_module(name='DemoCocoDataset')
+def demo_coco_dataset(split: str, data_root: str | None = None, **kwargs: object) -> 'CocoDataset':
+    """Boxes and instance masks of the demo set, one category a digit.
+
+    Args:
+        split: ``'train'`` or ``'val'``.
+        data_root: Where the set is or is to be made; the user's cache if not given.
+        **kwargs: Further arguments of mmdet's ``CocoDataset``, such as ``pipeline`` or ``test_mode``.
+    """
+    from mmdet.datasets import CocoDataset
+
+    root = _split_root(split, data_root)
+    metainfo = dict(classes=DEMO_CLASSES, palette=list(DEMO_PALETTE))
+    return CocoDataset(
+        data_root=str(root),
+        ann_file=f'annotations/instances_{split}.json',
+        data_prefix=dict(img=f'images/{split}/'),
+        metainfo=metainfo,
+        **kwargs,
+    )

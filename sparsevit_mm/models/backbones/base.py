@@ -1,0 +1,87 @@
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from ...sparsity import DEFAULT_CHOICES, SparsityLayout, SparsitySpace
+
+__all__ = ['SiteRecord', 'SparseBackbone']
+
+
+@dataclass(frozen=True, eq=False)
+class SiteRecord:
+    """What one block of a site computed in one forward pass.
+
+    Args:
+        site: Name of the site.
+        block: Index of the block in its stage, from 0.
+        shift: Cyclic shift of its windows in tokens.
+        grid: ``(H, W)`` tokens of the map.
+        window: Side of a window in tokens.
+        kept: ``[B, K]`` indices of the windows computed.
+        num_units: Windows there are.
+    """
+
+    site: str
+    block: int
+    shift: int
+    grid: tuple[int, int]
+    window: int
+    kept: Tensor
+    num_units: int
+
+    def token_mask(self) -> Tensor:
+        """``[B, H, W]``, true where a token was computed; shifted windows are at their true places."""
+        height, width = self.grid
+        down, across = -(-height // self.window), -(-width // self.window)
+        windows = torch.zeros(self.kept.shape[0], down * across, dtype=torch.bool, device=self.kept.device)
+        windows = windows.scatter(1, self.kept, True).view(-1, down, across)
+        tokens = windows.repeat_interleave(self.window, 1).repeat_interleave(self.window, 2)
+        return tokens.roll((self.shift, self.shift), (1, 2))[:, :height, :width]
+
+
+class SparseBackbone(BaseModule):
+    """What every backbone of the package has: sites, one sparsity a site, and records of what was computed."""
+
+    sparsity_layout: SparsityLayout
+
+    def __init__(self, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self._sparsity: tuple[float, ...] = ()
+        self._records: list[SiteRecord] | None = None
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Names of the places where the backbone decides what to compute, in the order of the forward pass."""
+        return self.sparsity_layout.sites
+
+    @property
+    def sparsity(self) -> tuple[float, ...]:
+        """Fraction of units that each site does not compute.
+
+        Set it to a float for all sites, or to one value a site; within a stage it must not decrease.
+
+        Raises:
+            ValueError: On a wrong type, length, range or order.
+        """
+        return self._sparsity
+
+    @sparsity.setter
+    def sparsity(self, value: float | Sequence[float]) -> None:
+        self._sparsity = self.sparsity_layout.normalize(value)
+
+    def sparsity_space(self, choices: Sequence[float] = DEFAULT_CHOICES) -> SparsitySpace:
+        """All settings of the sites over some choices: what adaptation draws from and a search searches."""
+        return SparsitySpace(self.sparsity_layout, tuple(choices))
+
+    @contextmanager
+    def record_selections(self) -> Iterator[list[SiteRecord]]:
+        """Collects, while it is open, a record for every block of a site that runs."""
+        outer, self._records = self._records, []
+        try:
+            yield self._records
+        finally:
+            self._records = outer

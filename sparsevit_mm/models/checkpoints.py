@@ -1,0 +1,237 @@
+"""Reading checkpoints: safely, from several families, and with a clear word where one does not fit."""
+
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.logging import print_log
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor, nn
+
+from ..compat import allow_mmengine_checkpoints
+
+__all__ = ['convert_official_swin', 'fit_swin_tables', 'load_into', 'load_swin_backbone', 'read_checkpoint', 'state_of']
+
+StateDict = dict[str, Tensor]
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint file holds, on the CPU.
+
+    Only tensors, plain containers and what mmengine's checkpoints need are accepted: a file that would run code is
+    refused before any of it runs.
+
+    Args:
+        path: A file, or an address that mmengine can load from.
+
+    Raises:
+        ValueError: If the file is missing, truncated, no checkpoint, or holds what is not allowed.
+    """
+    allow_mmengine_checkpoints()
+    try:
+        if '://' not in str(path):
+            content = torch.load(path, map_location='cpu', weights_only=True)
+        elif str(path).startswith(('http://', 'https://')):
+            content = torch.hub.load_state_dict_from_url(str(path), map_location='cpu', weights_only=True)
+        else:
+            content = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise ValueError(f'checkpoint {path} cannot be read: {error.strerror or error}. Give the path of a .pth file.')
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f'checkpoint {path} is refused: it is damaged, or holds objects other than tensors and the records of '
+            f'mmengine, which could run code. First line of the reason: {str(error).splitlines()[0]}'
+        ) from error
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f'checkpoint {path} is damaged or no torch checkpoint ({type(error).__name__}: '
+            f'{str(error).splitlines()[0] if str(error) else "no message"}). Copy or download it again.'
+        ) from error
+    if not isinstance(content, Mapping):
+        raise ValueError(f'checkpoint {path} holds a {type(content).__name__}, not a state dict.')
+    return dict(content)
+
+
+def state_of(checkpoint: Mapping[str, Any], path: str | Path = 'given') -> StateDict:
+    """The state dict inside a checkpoint, without the prefix of a data-parallel wrapper.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    for key in ('state_dict', 'model', 'module'):
+        if isinstance(checkpoint.get(key), Mapping):
+            checkpoint = checkpoint[key]
+            break
+    state = {key.removeprefix('module.'): value for key, value in checkpoint.items() if isinstance(value, Tensor)}
+    if not state:
+        raise ValueError(f'checkpoint {path} has no tensors; expected a state dict, alone or under "state_dict".')
+    return state
+
+
+def load_into(model: nn.Module, path: str | Path, *, logger: Any = 'current') -> dict[str, Any]:
+    """Loads a checkpoint of a whole detector or segmentor.
+
+    A part of the model that the checkpoint lacks keeps its values and is warned of, but a backbone without its
+    weights, or tensors of other shapes, mean another architecture.
+
+    Args:
+        model: The model to fill.
+        path: The checkpoint file.
+        logger: Where warnings go, as in mmengine's ``print_log``.
+
+    Returns:
+        The checkpoint, with its ``meta``.
+
+    Raises:
+        ValueError: If the file cannot be read or belongs to another architecture.
+    """
+    checkpoint = read_checkpoint(path)
+    state = state_of(checkpoint, path)
+    wanted = model.state_dict()
+    other = [
+        f'{key} {tuple(state[key].shape)} for {tuple(value.shape)}'
+        for key, value in wanted.items()
+        if key in state and state[key].shape != value.shape and not key.endswith(_RESIZED)
+    ]
+    trained = [name for name, _ in model.named_parameters()]
+    missing = [name for name in trained if name not in state]
+    heart = [name for name in missing if 'backbone.' in name]
+    if other or heart or len(missing) == len(trained):
+        raise ValueError(
+            f'checkpoint {path} belongs to another architecture: {len(other)} tensors have another shape'
+            f'{_some(other)}, {len(missing)} of {len(trained)} parameters are missing{_some(heart or missing)}. '
+            f'Give the config that the checkpoint was trained with.'
+        )
+    result = model.load_state_dict(state, strict=False)
+    if missing:
+        print_log(f'{path} lacks {len(missing)} parameters, which keep their values{_some(missing)}', logger, 30)
+    if result.unexpected_keys:
+        print_log(f'{path} has keys with no place in the model{_some(result.unexpected_keys)}', logger, 30)
+    return checkpoint
+
+
+def load_swin_backbone(backbone: nn.Module, path: str, *, prefix: str | None = None, convert: bool = False) -> None:
+    """Loads a pretrained Swin: a backbone or a whole model of mmdet or mmseg, or an official Swin file.
+
+    Args:
+        backbone: The backbone to fill.
+        path: The checkpoint.
+        prefix: Prefix of the backbone's keys in the file; without it ``backbone.`` is taken where there is such.
+        convert: Whether the keys are the official repository's; they are recognised without it too.
+
+    Raises:
+        ValueError: If the file cannot be read or lacks weights of the backbone.
+    """
+    state = state_of(read_checkpoint(path), path)
+    prefix = (prefix.rstrip('.') + '.') if prefix else 'backbone.'
+    if any(key.startswith(prefix) for key in state):
+        state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    if convert or any(key.startswith('layers.') for key in state):
+        state = convert_official_swin(state)
+    fit_swin_tables(backbone, state, '')
+    wanted = backbone.state_dict()
+    other = [
+        f'{key} {tuple(state[key].shape)} for {tuple(value.shape)}'
+        for key, value in wanted.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    # Classifiers have no norms for the outputs; these keep their initial values.
+    missing = [name for name, _ in backbone.named_parameters() if name not in state and not _is_output_norm(name)]
+    missing = [name for name in missing if '.selector.' not in name]
+    if other or missing:
+        raise ValueError(
+            f'checkpoint {path} is no {type(backbone).__name__} of this size: {len(other)} tensors have another '
+            f'shape{_some(other)}, {len(missing)} parameters are missing{_some(missing)}. Check embed_dims, depths, '
+            f'num_heads and use_abs_pos_embed, or give another checkpoint.'
+        )
+    result = backbone.load_state_dict(state, strict=False)
+    if result.unexpected_keys:
+        print_log(f'{path} has keys with no place in the backbone{_some(result.unexpected_keys)}', 'current', 30)
+
+
+def convert_official_swin(state: StateDict) -> StateDict:
+    """Keys and orders of the official Swin repository as those of mmdet and mmseg.
+
+    Patch merging there concatenates the patch column by column, here channel by channel and row by row, so its
+    norm and its reduction are permuted. The classifier is left out.
+    """
+    converted: StateDict = {}
+    for key, value in state.items():
+        if key.startswith('head.') or key in ('norm.weight', 'norm.bias') or key.endswith('attn_mask'):
+            continue
+        if '.downsample.' in key and not key.endswith('.num_batches_tracked'):
+            value = _merge_by_channel(value)
+        converted[_mm_key(key)] = value
+    return converted
+
+
+def _mm_key(key: str) -> str:
+    if key.startswith('patch_embed.'):
+        return key.replace('.proj.', '.projection.')
+    if not key.startswith('layers.'):
+        return key
+    key = 'stages.' + key.removeprefix('layers.')
+    for theirs, ours in (('.attn.', '.attn.w_msa.'), ('.mlp.fc1.', '.ffn.layers.0.0.'), ('.mlp.fc2.', '.ffn.layers.1.')):
+        key = key.replace(theirs, ours)
+    return key
+
+
+def _merge_by_channel(value: Tensor) -> Tensor:
+    """Last dimension from ``[(x, y), C]`` to ``[C, (y, x)]``, where ``(y, x)`` is the place in a patch of 2 x 2."""
+    parts = value.unflatten(-1, (4, -1))[..., [0, 2, 1, 3], :]
+    return parts.transpose(-1, -2).flatten(-2)
+
+
+_RESIZED = ('relative_position_bias_table', 'absolute_pos_embed')
+
+
+def fit_swin_tables(module: nn.Module, state: StateDict, prefix: str, *_: Any) -> None:
+    """Resizes what depends on the window or image size to a module's own sizes, in place.
+
+    A hook for ``register_load_state_dict_pre_hook``, so that every way of loading does it. Tables that cannot be
+    resized (other heads, channels) stay, and loading complains of their shape.
+
+    Args:
+        module: The module that is about to load.
+        state: Its state dict.
+        prefix: Prefix of its keys there.
+    """
+    wanted: Iterable[tuple[str, Tensor]] = [*module.named_parameters(), *module.named_buffers()]
+    for name, own in wanted:
+        key = prefix + name
+        given = state.get(key)
+        if given is None:
+            continue
+        if name.endswith('relative_position_index'):
+            state[key] = own.detach().clone()  # follows from the window size
+        elif name.endswith('relative_position_bias_table') and given.ndim == 2:
+            state[key] = _resize_rows(given, int(given.shape[0] ** 0.5), int(own.shape[0] ** 0.5))
+        elif name.endswith('absolute_pos_embed'):
+            if given.ndim == 4:  # [1, C, H, W] -> [1, L, C]
+                given = given.flatten(2).transpose(1, 2)
+            grid = getattr(module, 'pretrain_grid', None)
+            state[key] = given if grid is None else _resize_rows(given[0], int(given.shape[1] ** 0.5), grid)[None]
+
+
+def _resize_rows(rows: Tensor, side: int, target: int | tuple[int, int]) -> Tensor:
+    """``[side * side, C]`` as a map, bicubically resized, ``[h * w, C]``; as it is where it is no square."""
+    size = (target, target) if isinstance(target, int) else tuple(target)
+    if rows.shape[0] == size[0] * size[1] or rows.shape[0] != side * side:
+        return rows
+    grid = rows.t().reshape(1, -1, side, side).float()
+    grid = F.interpolate(grid, size=size, mode='bicubic', align_corners=False)
+    return grid[0].flatten(1).t().contiguous().to(rows.dtype)
+
+
+def _is_output_norm(name: str) -> bool:
+    return name.split('.')[0].removeprefix('norm').isdigit()
+
+
+def _some(names: Iterable[str], count: int = 3) -> str:
+    names = list(names)
+    if not names:
+        return ''
+    return f' ({", ".join(names[:count])}{", ..." if len(names) > count else ""})'

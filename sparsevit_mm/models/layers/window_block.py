@@ -1,0 +1,114 @@
+import torch.utils.checkpoint
+from mmcv.cnn import build_norm_layer
+from mmcv.cnn.bricks.transformer import FFN, build_dropout
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from ...ops import WindowGrid, WindowRoute, write_rows
+from .window_attention import WindowAttention
+
+__all__ = ['WindowBlock']
+
+
+class _ShiftedAttention(BaseModule):
+    """Holds the attention under the name that checkpoints know, with the drop path behind it."""
+
+    def __init__(self, w_msa: WindowAttention, drop_path_rate: float) -> None:
+        super().__init__()
+        self.w_msa = w_msa
+        self.drop = build_dropout(dict(type='DropPath', drop_prob=drop_path_rate))
+
+
+class WindowBlock(BaseModule):
+    """A Swin block that computes the windows of a route and leaves all other tokens as they are.
+
+    Rows of kept windows are gathered, run through attention and FFN, and written back; nothing is done for the
+    rest of the map. With the route of all windows it is the stock block: padding enters attention as zeros *after*
+    the first norm, as in mmdet and mmseg (SparseViT's release pads before it, and so differs from the dense model
+    wherever there is padding), and only real tokens enter the FFN.
+
+    State-dict keys are those of the ``SwinBlock`` of mmdet and mmseg.
+
+    Args:
+        embed_dims: Channels ``C``.
+        num_heads: Attention heads.
+        feedforward_channels: Hidden channels of the FFN.
+        window_size: Side of a window in tokens.
+        shift: Whether the windows are shifted by half a window.
+        qkv_bias: Whether queries, keys and values have a bias.
+        qk_scale: Factor of the attention scores instead of ``(C / num_heads) ** -0.5``.
+        drop_rate: Dropout of the projection and in the FFN.
+        attn_drop_rate: Dropout of attention weights.
+        drop_path_rate: Chance of an image to skip a residual branch in training.
+        act_cfg: Activation of the FFN.
+        norm_cfg: Norm layers.
+        with_cp: Whether activations of the block are recomputed in the backward pass to save memory.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        feedforward_channels: int,
+        window_size: int,
+        shift: bool,
+        qkv_bias: bool,
+        qk_scale: float | None,
+        drop_rate: float,
+        attn_drop_rate: float,
+        drop_path_rate: float,
+        act_cfg: dict,
+        norm_cfg: dict,
+        with_cp: bool,
+    ) -> None:
+        super().__init__()
+        self.shift_size = window_size // 2 if shift else 0
+        self.with_cp = with_cp
+        self.norm1 = build_norm_layer(norm_cfg, embed_dims)[1]
+        w_msa = WindowAttention(
+            embed_dims, num_heads, window_size, qkv_bias, qk_scale, attn_drop_rate=attn_drop_rate, proj_drop_rate=drop_rate
+        )
+        self.attn = _ShiftedAttention(w_msa, drop_path_rate)
+        self.norm2 = build_norm_layer(norm_cfg, embed_dims)[1]
+        self.ffn = FFN(
+            embed_dims=embed_dims,
+            feedforward_channels=feedforward_channels,
+            ffn_drop=drop_rate,
+            dropout_layer=dict(type='DropPath', drop_prob=drop_path_rate),
+            act_cfg=act_cfg,
+        )
+
+    def forward(self, rows: Tensor, route: WindowRoute, grid: WindowGrid) -> Tensor:
+        """Computes the windows of a route.
+
+        Args:
+            rows: ``[R, C]`` the maps of the batch as rows. Changed in place where that is safe.
+            route: The rows to compute.
+            grid: The windows that the route was built from.
+
+        Returns:
+            ``[R, C]``.
+        """
+        x = rows.index_select(0, route.rows)  # [B * K * N, C]
+        if self.with_cp and self.training and torch.is_grad_enabled():
+            x = torch.utils.checkpoint.checkpoint(self._compute, x, route, grid.masks, use_reentrant=False)
+        else:
+            x = self._compute(x, route, grid.masks)
+        places = route.rows if route.real is None else route.rows.index_select(0, route.real)
+        return write_rows(rows, places, x)
+
+    def _compute(self, x: Tensor, route: WindowRoute, masks: Tensor | None) -> Tensor:
+        """Attention and FFN of gathered windows, ``[B * K * N, C] -> [B * K * N, C]``, or ``[B * V, C]``."""
+        dims = x.shape[-1]
+        bias = self.attn.w_msa.bias(masks)
+        if route.kinds is not None:
+            bias = bias[route.kinds]  # [4, heads, N, N] -> [B * K, heads, N, N]
+        y = self.norm1(x)
+        if route.padding is not None:
+            y = y.masked_fill(route.padding, 0)
+        y = self.attn.w_msa(y.view(route.batch * route.num_kept, -1, dims), bias)
+        # Drop path is drawn for an image, so an image is one item here.
+        x = x.view(route.batch, -1, dims) + self.attn.drop(y.reshape(route.batch, -1, dims))
+        if route.real is not None:
+            x = x.flatten(0, 1).index_select(0, route.real).view(route.batch, -1, dims)
+        return self.ffn(self.norm2(x), identity=x).flatten(0, 1)

@@ -1,0 +1,20 @@
+"""Pure tensor functions: windows as rows of indices, routes through a token map, ranking."""
+
+from .cache import IndexCache, is_tracing
+from .ranking import rank_units
+from .routes import WindowRoute, add_spill_row, build_route, drop_spill_row, write_rows
+from .windows import WindowGrid, build_window_grid, window_token_counts
+
+__all__ = [
+    'IndexCache',
+    'WindowGrid',
+    'WindowRoute',
+    'add_spill_row',
+    'build_route',
+    'build_window_grid',
+    'drop_spill_row',
+    'is_tracing',
+    'rank_units',
+    'window_token_counts',
+    'write_rows',
+]

@@ -1,0 +1,122 @@
+"""What a search passes around: candidates, evaluations, and the front among them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+__all__ = ['Candidate', 'Evaluation', 'Outcome', 'best_of', 'front_of']
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A setting that is to be evaluated.
+
+    Args:
+        number: Number of its trial in the study.
+        sparsity: One float a site.
+        cost: Its cost in the unit of the study's cost model.
+    """
+
+    number: int
+    sparsity: tuple[float, ...]
+    cost: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A setting whose accuracy is known.
+
+    Args:
+        number: Number of its trial, -1 for the dense reference, which is no candidate.
+        sparsity: One float a site.
+        accuracy: The metric that the study optimizes.
+        cost: In the unit of the study's cost model.
+        feasible: Whether the cost is within the budget.
+        metrics: All that the evaluator gave.
+        seconds: Wall time of the evaluation.
+    """
+
+    number: int
+    sparsity: tuple[float, ...]
+    accuracy: float
+    cost: float
+    feasible: bool = True
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def uniform(self) -> bool:
+        """Whether every site has the same sparsity."""
+        return len(set(self.sparsity)) <= 1
+
+
+def front_of(evaluations: Sequence[Evaluation], higher_is_better: bool = True) -> list[Evaluation]:
+    """Those that no other beats in both accuracy and cost, from the cheapest on.
+
+    Of settings that are equal in both, the first one stays.
+    """
+    sign = 1 if higher_is_better else -1
+    front: list[Evaluation] = []
+    for candidate in sorted(evaluations, key=lambda e: (e.cost, -sign * e.accuracy)):
+        if not front or sign * candidate.accuracy > sign * front[-1].accuracy:
+            front.append(candidate)
+    return front
+
+
+def best_of(evaluations: Sequence[Evaluation], higher_is_better: bool = True) -> Evaluation | None:
+    """The most accurate one within the budget, the cheaper one of equals; None where there is none."""
+    sign = 1 if higher_is_better else -1
+    return max((e for e in evaluations if e.feasible), key=lambda e: (sign * e.accuracy, -e.cost), default=None)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A study as it stands.
+
+    Args:
+        sites: Names of the sites, in the order of every sparsity vector.
+        evaluations: All finished evaluations of candidates, in the order of their trials.
+        dense: The dense reference, None as long as it is not evaluated.
+        dense_cost: Cost at sparsity 0.
+        least_cost: Cost of the sparsest setting of the space.
+        limit: The budget in the unit of the cost, infinite without a budget.
+        unit: Unit of the cost.
+        metric: Name of the metric, None as long as it is not known.
+        higher_is_better: Direction of the metric.
+        over_budget: Number of different settings found over budget, none of them evaluated.
+        duplicates: Number of proposals that were already known and cost nothing.
+        failed: Numbers of the trials whose evaluation raised.
+        interrupted: Number of evaluations that were begun and lost with their process.
+        space_size: Number of settings in the space.
+        trials: Number of evaluations that the search is to make.
+    """
+
+    sites: tuple[str, ...]
+    evaluations: tuple[Evaluation, ...]
+    dense: Evaluation | None
+    dense_cost: float
+    least_cost: float
+    limit: float
+    unit: str
+    metric: str | None
+    higher_is_better: bool
+    over_budget: int
+    duplicates: int
+    failed: tuple[int, ...]
+    interrupted: int
+    space_size: int
+    trials: int | None
+
+    @property
+    def best(self) -> Evaluation | None:
+        """The most accurate evaluation within the budget."""
+        return best_of(self.evaluations, self.higher_is_better)
+
+    @property
+    def front(self) -> list[Evaluation]:
+        """The Pareto front within the budget, from the cheapest setting on."""
+        return front_of([e for e in self.evaluations if e.feasible], self.higher_is_better)
+
+    @property
+    def uniform(self) -> list[Evaluation]:
+        """The evaluated settings with one sparsity for all sites, from the lowest on."""
+        return sorted((e for e in self.evaluations if e.uniform), key=lambda e: e.sparsity)

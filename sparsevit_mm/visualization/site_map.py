@@ -1,0 +1,103 @@
+"""From what a forward pass recorded to how often each pixel was computed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..models import SiteRecord
+
+__all__ = ['SiteMap', 'site_maps']
+
+
+@dataclass(frozen=True)
+class SiteMap:
+    """What the blocks of one site computed, on the pixels of one image.
+
+    Args:
+        site: Name of the site.
+        blocks: Number of blocks in the site.
+        counts: How many of them computed each pixel, int array of shape (h, w).
+        unit: What the site chooses from, in the plural: windows or tokens.
+        units: Number of units that each block chooses from.
+        kept: Number of units that each block computed.
+        sparsity: The sparsity set for the site, None if it is not known.
+    """
+
+    site: str
+    blocks: int
+    counts: np.ndarray
+    unit: str
+    units: int
+    kept: int
+    sparsity: float | None = None
+
+    @property
+    def title(self) -> str:
+        """The site and its numbers in one line."""
+        sparsity = '' if self.sparsity is None else f'sparsity {self.sparsity:.2g}, '
+        return f'{self.site}: {sparsity}{self.kept} of {self.units} {self.unit}'
+
+
+def site_maps(
+    records: Sequence[SiteRecord],
+    size: tuple[int, int],
+    *,
+    input_size: tuple[int, int] | None = None,
+    index: int = 0,
+    sparsity: Mapping[str, float] | None = None,
+) -> list[SiteMap]:
+    """One map a site, in the order of the forward pass.
+
+    Args:
+        records: What ``backbone.record_selections()`` gave for one forward pass.
+        size: Height and width in pixels of the picture: the top left part of the network's input.
+        input_size: Height and width of the input with its padding; the picture's size if it has none.
+        index: Which image of the batch.
+        sparsity: Site names to the sparsity set, for the titles.
+
+    Raises:
+        ValueError: If nothing was recorded, or the index is not in the batch.
+    """
+    if not records:
+        raise ValueError('records is empty: run the model inside `with backbone.record_selections() as records:`.')
+    batch = len(records[0].kept)
+    if not 0 <= index < batch:
+        raise ValueError(f'index must be in [0, {batch}), the images of the recorded batch, got {index}.')
+    by_site: dict[str, list[SiteRecord]] = {}
+    for record in records:
+        by_site.setdefault(record.site, []).append(record)
+    return [
+        SiteMap(
+            site=site,
+            blocks=len(blocks),
+            counts=sum(_to_pixels(block, size, input_size or size, index) for block in blocks),
+            unit='windows' if blocks[0].window > 1 else 'tokens',
+            units=blocks[0].num_units,
+            kept=blocks[0].kept.shape[1],
+            sparsity=None if sparsity is None else sparsity.get(site),
+        )
+        for site, blocks in by_site.items()
+    ]
+
+
+def _to_pixels(record: SiteRecord, size: tuple[int, int], input_size: tuple[int, int], index: int) -> np.ndarray:
+    """1 where the block computed, on the picture's pixels."""
+    mask = record.token_mask()[index].cpu().numpy()
+    rows, cols = (
+        np.minimum(np.arange(pixels) // _stride(whole, tokens), tokens - 1)
+        for pixels, whole, tokens in zip(size, input_size, mask.shape)
+    )
+    return mask[rows[:, None], cols].astype(np.int64)
+
+
+def _stride(pixels: int, tokens: int) -> float:
+    """Pixels a token. The last token may reach over the edge, so the quotient alone is not exact.
+
+    Hierarchical backbones have powers of two: the first that needs no more than this number of tokens is
+    taken if it needs no less. Any other patch size divides the input.
+    """
+    power = 1
+    while power * tokens < pixels:
+        power *= 2
+    return power if -(-pixels // power) == tokens else pixels / tokens
