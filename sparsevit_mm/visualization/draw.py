@@ -3,17 +3,18 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.patches import Patch
+from PIL import Image
 
 from ..models import SiteRecord
 from .site_map import SiteMap, site_maps
@@ -28,6 +29,7 @@ _SKIPPED_ALPHA, _HATCH_ALPHA, _PARTLY_ALPHA = 0.75, 0.55, 0.5
 _HEAT, _HEAT_ALPHA = 'viridis', 0.65
 _DPI = 120
 _PANEL_INCHES = 4.2  # the longer side of a panel in the overview
+_TITLE_INCHES = 3.0  # the least width that holds a panel's title
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ def draw_overview(image: np.ndarray, maps: Sequence[SiteMap], title: str = '') -
     columns = _columns(panels, width / height)
     rows = math.ceil(panels / columns)
     scale = _PANEL_INCHES / max(height, width)
-    figure = _figure(columns * (width * scale + 0.15) + 0.8, rows * (height * scale + 0.35) + 0.7)
+    panel_width = max(width * scale, _TITLE_INCHES)
+    figure = _figure(columns * (panel_width + 0.15) + 0.8, rows * (height * scale + 0.35) + 0.7)
     axes = np.ravel(figure.subplots(rows, columns))
     _show(axes[0], image, 'what the network sees')
     _add_colour_bar(figure, list(axes), _heat_panel(axes[1], image, maps), maps)
@@ -166,9 +169,7 @@ def _add_legend(figure: Figure, maps: Sequence[SiteMap]) -> None:
 def _add_colour_bar(figure: Figure, axes: list[Axes], mappable: ScalarMappable, maps: Sequence[SiteMap]) -> None:
     blocks = sum(site_map.blocks for site_map in maps)
     ticks = range(0, blocks + 1, max(1, math.ceil(blocks / 12)))
-    bar = figure.colorbar(
-        mappable, ax=axes, ticks=list(ticks), label='all sites: blocks that computed it', shrink=0.8, pad=0.02
-    )
+    bar = figure.colorbar(mappable, ax=axes, ticks=list(ticks), label='blocks that computed it', shrink=0.8, pad=0.02)
     bar.minorticks_off()
 
 
@@ -201,11 +202,11 @@ def _columns(panels: int, aspect: float) -> int:
 
 def _figure(width: float, height: float) -> Figure:
     """A figure of this size in inches that belongs to no global state of matplotlib."""
-    return Figure(figsize=(width, height), dpi=_DPI, layout='constrained')
+    return Figure(figsize=(width, max(height, 2.5)), dpi=_DPI, layout='constrained')
 
 
 def _render(figure: Figure) -> np.ndarray:
-    """The figure as uint8 RGB."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    """The figure as uint8 RGB, with all of its text whatever the shape of its panels."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format='png', bbox_inches='tight', pil_kwargs=dict(compress_level=1))
+    return np.asarray(Image.open(buffer).convert('RGB'))

@@ -85,7 +85,7 @@ def _to_pixels(record: SiteRecord, size: tuple[int, int], input_size: tuple[int,
     """1 where the block computed, on the picture's pixels."""
     mask = record.token_mask()[index].cpu().numpy()
     rows, cols = (
-        np.minimum(np.arange(pixels) // _stride(whole, tokens), tokens - 1)
+        np.minimum(np.arange(pixels) // _stride(whole, tokens), tokens - 1).astype(np.int64)
         for pixels, whole, tokens in zip(size, input_size, mask.shape)
     )
     return mask[rows[:, None], cols].astype(np.int64)
