@@ -1,0 +1,165 @@
+"""Configs, stock or ours: read, made sparse, freed of downloads."""
+
+import copy
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from .registry import SCOPE
+
+__all__ = ['drop_pretrained', 'import_in_config', 'load_config', 'sparsify_config']
+
+# Stock backbone type -> its sparse form here, and the packages whose type of that name it is.
+SPARSE_FORMS = {'SwinTransformer': 'SparseSwin'}
+SWIN_SCOPES = ('mmdet', 'mmseg', 'mmdet3d')
+
+# The keys under which models of the three packages hold a backbone that sees images.
+BACKBONE_KEYS = ('backbone', 'img_backbone')
+
+
+def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config file of ours or of mmdet, mmseg or mmdet3d.
+
+    Args:
+        path: A config file. Its ``_base_`` may name ``sparsevit_mm::...`` beside the packages mmengine knows.
+        cfg_options: Dotted keys and the values that replace what the file says.
+
+    Raises:
+        ValueError: If there is no such file, if it or one of its bases cannot be read, or if an option does
+            not fit.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f'there is no config file {str(path)!r}: give the path of a .py, .yml or .json config.')
+    _make_packages_known()
+    try:
+        cfg = Config.fromfile(path)
+    except ModuleNotFoundError as error:
+        raise ValueError(f'config {str(path)!r} needs {error.name or error}, which is not installed.') from error
+    except Exception as error:  # whatever the user's own Python code raises
+        raise ValueError(f'config {str(path)!r} cannot be read: {type(error).__name__}: {error}') from error
+    if cfg_options:
+        try:
+            cfg.merge_from_dict(dict(cfg_options))
+        except (AssertionError, IndexError, KeyError, TypeError) as error:
+            raise ValueError(f'--cfg-options {dict(cfg_options)} do not fit config {str(path)!r}: {error}') from error
+    return cfg
+
+
+def _make_packages_known() -> None:
+    """Teach mmengine where ``sparsevit_mm::`` leads, and ``mmseg::`` where another distribution brings mmseg.
+
+    mmengine maps the name before ``::`` to the name of a distribution and takes the folder that
+    pkg_resources gives for it, which is wrong for an editable install. A dotted module name is no
+    distribution, so that it falls back on the import system, which always knows.
+    """
+    from mmengine.config import utils
+
+    utils.MODULE2PACKAGE[SCOPE] = f'{SCOPE}.version'
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        distribution(utils.MODULE2PACKAGE['mmseg'])
+    except PackageNotFoundError:
+        utils.MODULE2PACKAGE['mmseg'] = 'mmseg'
+
+
+def sparsify_config(cfg: Config, sparsity: float | Sequence[float] = 0.0, **options: Any) -> Config:
+    """A copy of a config whose backbone is sparse.
+
+    Args:
+        cfg: A config with a Swin backbone, or with one of this package, which then gets the sparsity only.
+        sparsity: Fraction of units that are not computed, one for all sites or one a site.
+        **options: Further arguments of the sparse backbone, such as ``selector``.
+
+    Raises:
+        ValueError: If the model has no backbone that can be made sparse, or more than one.
+    """
+    cfg = copy.deepcopy(cfg)
+    found = list(_backbones(cfg.get('model') or {}, 'model', cfg.get('default_scope')))
+    fitting = [(backbone, sparse_type) for _, backbone, sparse_type in found if sparse_type]
+    if len(fitting) != 1:
+        known = ', '.join([*(f'{scope}.{name}' for scope in SWIN_SCOPES for name in SPARSE_FORMS), f'{SCOPE}.*'])
+        listed = ', '.join(f'{path}.type={backbone.get("type")!r}' for path, backbone, _ in found) or 'no backbone'
+        raise ValueError(
+            f'the config has {listed}, but exactly one backbone that can be made sparse is needed. Known are {known}.'
+        )
+    backbone, sparse_type = fitting[0]
+    backbone['type'] = sparse_type
+    backbone['sparsity'] = float(sparsity) if isinstance(sparsity, int | float) else tuple(map(float, sparsity))
+    backbone.update(options)
+    import_in_config(cfg, SCOPE)
+    return cfg
+
+
+def import_in_config(cfg: Config, module: str) -> None:
+    """Add a module to the ``custom_imports`` of a config and import it."""
+    present = cfg.get('custom_imports') or {}
+    imports = present.get('imports') or []
+    imports = [imports] if isinstance(imports, str) else list(imports)
+    if module not in imports:
+        imports.append(module)
+    cfg.custom_imports = dict(imports=imports, allow_failed_imports=present.get('allow_failed_imports', False))
+    importlib.import_module(module)
+
+
+def _backbones(node: Any, path: str, scope: str | None) -> Iterator[tuple[str, ConfigDict, str | None]]:
+    """Every backbone config below a node: its path, itself, and the type of its sparse form if it has one."""
+    if isinstance(node, Mapping):
+        scope = node.get('_scope_', scope)
+        for key, value in node.items():
+            if key in BACKBONE_KEYS and isinstance(value, Mapping) and 'type' in value:
+                yield f'{path}.{key}', value, _sparse_type(value, scope)
+            else:
+                yield from _backbones(value, f'{path}.{key}', scope)
+    elif isinstance(node, list | tuple):
+        for i, value in enumerate(node):
+            yield from _backbones(value, f'{path}[{i}]', scope)
+
+
+def _sparse_type(backbone: Mapping[str, Any], scope: str | None) -> str | None:
+    kind = backbone['type']
+    if isinstance(kind, type):  # a config written with imports instead of strings
+        scope, name = kind.__module__.partition('.')[0], kind.__name__
+    else:
+        prefix, _, name = str(kind).rpartition('.')
+        scope = prefix.partition('.')[0] or backbone.get('_scope_', scope)
+    if scope == SCOPE:
+        return f'{SCOPE}.{name}'
+    if name in SPARSE_FORMS and scope in (None, *SWIN_SCOPES):
+        return f'{SCOPE}.{SPARSE_FORMS[name]}'
+    return None
+
+
+def drop_pretrained(cfg: Config) -> None:
+    """Take every pretrained file out of the model, in place: a named checkpoint brings all weights.
+
+    Without this a stock config downloads its ImageNet weights only to have them overwritten.
+    """
+    _drop_pretrained(cfg.get('model'))
+
+
+def _drop_pretrained(node: Any) -> None:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key == 'pretrained' and isinstance(value, str):
+                node[key] = None
+            elif key == 'init_cfg':
+                node[key] = _without_pretrained(value)
+            else:
+                _drop_pretrained(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            _drop_pretrained(value)
+
+
+def _without_pretrained(init_cfg: Any) -> Any:
+    def pretrained(entry: Any) -> bool:
+        kind = entry.get('type') if isinstance(entry, Mapping) else None
+        return getattr(kind, '__name__', str(kind)).rpartition('.')[-1] in ('Pretrained', 'PretrainedInit')
+
+    if isinstance(init_cfg, list | tuple):
+        return [entry for entry in init_cfg if not pretrained(entry)] or None
+    return None if pretrained(init_cfg) else init_cfg
