@@ -44,6 +44,9 @@ class CostModel(Protocol):
     def cost(self, sparsity: Sequence[float]) -> float:
         """The cost at one float a site, comparable with ``dense``."""
 
+    def estimate(self, sparsity: Sequence[float]) -> float:
+        """What it will probably cost, at once and without a measurement; the cost itself for exact models."""
+
     def conditions(self) -> dict:
         """What the cost holds for (device, shape, ...): JSON data, compared when a study is resumed."""
 

@@ -9,7 +9,16 @@ __all__ = ['higher_is_better', 'pick_metric']
 
 # In this order, the first one that the evaluator gives is taken where the user names none. SparseViT searches
 # by box AP, also for instance segmentation.
-_PRIMARY = ('coco/bbox_mAP', 'mIoU', 'coco/segm_mAP', 'coco_panoptic/PQ', 'pascal_voc/mAP', 'NDS', 'accuracy/top1')
+_PRIMARY = (
+    'coco/bbox_mAP',
+    'mIoU',
+    'coco/segm_mAP',
+    'coco_panoptic/PQ',
+    'pascal_voc/mAP',
+    'pred_instances_3d/KITTI/Overall_3D_AP40_moderate',
+    'NDS',
+    'accuracy/top1',
+)
 _LOWER = re.compile(r'(^|[^a-z])(loss|err|error|rmse|mae|silog|abs_?rel|sq_?rel|ma(te|se|oe|ve|ae))($|[^a-z])')
 
 

@@ -39,10 +39,8 @@ def open_storage(url: str | None) -> 'BaseStorage':
     options = {'connect_args': {'timeout': 60}} if path else {'pool_pre_ping': True}
     shown = _without_password(url)
     try:
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
         storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
-        _assert_writable(storage, path)
+        _assert_writable(path)
         return storage
     except ImportError as error:
         raise ValueError(
@@ -62,7 +60,7 @@ def open_storage(url: str | None) -> 'BaseStorage':
         ) from error
 
 
-def _assert_writable(storage: 'BaseStorage', path: Path | None) -> None:
+def _assert_writable(path: Path | None) -> None:
     """Raises now what the first result would raise after its evaluation."""
     if path and not os.access(path, os.W_OK):
         raise PermissionError(f'{path} is read-only')
@@ -104,7 +102,13 @@ class StudyLock:
         except ImportError:  # Windows; SQLite's own locks still keep the file whole
             return
         lock = path.with_name(path.name + '.lock')
-        self._file = open(lock, 'a+')  # noqa: SIM115 - open as long as the study is
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(lock, 'a+')  # noqa: SIM115 - open as long as the study is
+        except OSError as error:
+            raise ValueError(
+                f'storage {path} cannot be written: {error.strerror or error}. Give a work dir that can.'
+            ) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -118,6 +122,11 @@ class StudyLock:
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
         self._file.flush()
+
+    @property
+    def held(self) -> bool:
+        """Whether this process is known to be alone with the study."""
+        return self._file is not None
 
     def release(self) -> None:
         """Lets others at the study."""
