@@ -19,7 +19,9 @@ def _attention_flops(query: Shape, key: Shape, value: Shape, *args: object, **kw
     return 2 * math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
-def _fused_self_attention_flops(query: Shape, key: Shape, value: Shape, width: int, *args: object, **kwargs: object) -> int:
+def _fused_self_attention_flops(
+    query: Shape, key: Shape, value: Shape, width: int, *args: object, **kwargs: object
+) -> int:
     # nn.MultiheadAttention in evaluation: three projections in, both matmuls, one projection out. query: [B, N, C]
     tokens = query[0] * query[1]
     return 2 * tokens * width * (4 * width + 2 * key[1])
@@ -57,7 +59,9 @@ def count_executed_macs(call: Callable[[], object]) -> int:
     Matrix products, attention and convolutions count, one MAC for a multiplication with its addition. Norms,
     softmax, activations and sums do not, nor do operators of compiled extensions (NMS, RoIAlign).
     """
-    formulas = {getattr(torch.ops.aten, name): flops for name, flops in _MISSED.items() if hasattr(torch.ops.aten, name)}
+    formulas = {
+        getattr(torch.ops.aten, name): flops for name, flops in _MISSED.items() if hasattr(torch.ops.aten, name)
+    }
     with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
         call()
     return counter.get_total_flops() // 2

@@ -103,7 +103,9 @@ def check_fields(cls: type, values: Mapping[str, Any]) -> None:
     known = {field.name for field in fields(cls)}
     missing, unknown = sorted(known - set(values)), sorted(set(values) - known)
     if missing or unknown:
-        what = '; '.join(f'{kind} {", ".join(names)}' for kind, names in (('missing', missing), ('unknown', unknown)) if names)
+        what = '; '.join(
+            f'{kind} {", ".join(names)}' for kind, names in (('missing', missing), ('unknown', unknown)) if names
+        )
         raise ValueError(f'This is no {cls.__name__} that to_dict() has written: {what}.')
 
 

@@ -95,7 +95,7 @@ def measure_interleaved(
     """
     if not candidates:
         raise ValueError('candidates is empty: give at least one call to time.')
-    _check_schedule(rounds, min_round_time, warmup)
+    check_schedule(rounds, min_round_time, warmup)
     device = check_device(device)
     prepare = prepare or (lambda name: None)
     times: dict[str, list[float]] = {name: [] for name in candidates}
@@ -168,6 +168,7 @@ def measure_latency(
     dtype = check_dtype(dtype, device)
     check_float32(backbone)
     settings = None if sparsities is None else _normalized(backbone, sparsities)
+    check_threads(threads)
     environment = Environment.current(device=str(device), dtype=dtype, batch=batch, shape=shape, threads=threads)
 
     def prepare(name: str) -> None:
@@ -213,6 +214,16 @@ def check_float32(module: nn.Module) -> None:
         )
 
 
+def check_threads(threads: int | None) -> None:
+    """None stands for the present number.
+
+    Raises:
+        ValueError: If it is no positive integer.
+    """
+    if threads is not None and (not isinstance(threads, Integral) or threads < 1):
+        raise ValueError(f'threads must be a positive integer, got {threads!r}.')
+
+
 def _normalized(backbone: nn.Module, sparsities: Sequence[float | Sequence[float]]) -> list[tuple[float, ...]]:
     layout = getattr(backbone, 'sparsity_layout', None)
     if layout is None:
@@ -225,7 +236,12 @@ def _normalized(backbone: nn.Module, sparsities: Sequence[float | Sequence[float
     return [layout.normalize(sparsity) for sparsity in sparsities]
 
 
-def _check_schedule(rounds: int, min_round_time: float, warmup: int) -> None:
+def check_schedule(rounds: int, min_round_time: float, warmup: int = 0) -> None:
+    """See :func:`measure_interleaved`.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
     if not isinstance(rounds, Integral) or rounds < 1:
         raise ValueError(f'rounds must be a positive integer, got {rounds!r}.')
     if not isinstance(warmup, Integral) or warmup < 0:

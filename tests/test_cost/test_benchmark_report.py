@@ -1,0 +1,98 @@
+import json
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from sparsevit_mm.cost import Environment, LatencyRecord
+from sparsevit_mm.cost.benchmark_report import BenchmarkReport, Row
+
+ENVIRONMENT = Environment('cpu', 'a processor', 'float32', 1, (64, 96), 2, '2.0', '3.11', 'Linux')
+
+
+def _latency(median: float, spread: float = 0.0) -> LatencyRecord:
+    return LatencyRecord(median, median * (1 - spread / 2), median * (1 + spread / 2), 10, 2, 3_000_000, ENVIRONMENT)
+
+
+def _row(sparsity, median: float, macs: int, spread: float = 0.0, **more) -> Row:
+    model = 'Swin' if sparsity is None else 'SparseSwin'
+    return Row('a', model, sparsity, macs, _latency(median, spread), **more)
+
+
+def _report(*rows: Row) -> BenchmarkReport:
+    return BenchmarkReport('the backbone alone', ENVIRONMENT, rows)
+
+
+STOCK = _row(None, 2.0, 100)
+OURS = _row((0.0, 0.0), 1.5, 100)
+SPARSE = _row((0.5, 0.6), 1.0, 50)
+
+
+def test_speed_up_is_over_the_first_row():
+    report = _report(STOCK, OURS, SPARSE)
+    assert [report.speed_up(row) for row in report.rows] == [1, pytest.approx(4 / 3), 2]
+
+
+def test_realised_share_is_against_our_dense_row():
+    report = _report(STOCK, OURS, SPARSE)
+    assert report.realised_share(SPARSE) == pytest.approx(1.5 / 2)
+    assert report.realised_share(STOCK) is None and report.realised_share(OURS) is None
+
+
+def test_realised_share_without_our_dense_row():
+    assert _report(STOCK, SPARSE).realised_share(SPARSE) == pytest.approx(2 / 2)
+    assert _report(SPARSE).realised_share(SPARSE) is None
+
+
+def test_realised_share_stays_within_an_architecture():
+    other = _row((0.5,), 1.0, 10, architecture=1)
+    assert _report(STOCK, other).realised_share(other) is None
+
+
+def test_slower_than_the_fastest_dense_row_is_said():
+    slow = _row((0.1, 0.1), 1.6, 95)
+    assert _report(STOCK, OURS, slow, SPARSE).findings() == [
+        'SparseSwin at sparsity 0.1 is not faster than dense here: it takes 1600 ms, and SparseSwin at sparsity 0 '
+        'takes 1500 ms.'
+    ]
+
+
+def test_within_the_spread_is_said():
+    close = _row((0.1, 0.2), 1.45, 95, spread=0.1)
+    (finding,) = _report(OURS, close).findings()
+    assert finding.startswith('SparseSwin at sparsity 0.1,0.2 is faster than dense by less than the spread here')
+
+
+def test_wide_spread_warns():
+    assert _report(STOCK, SPARSE).warnings() == []
+    (warning,) = _report(STOCK, _row((0.5, 0.5), 1.0, 50, spread=0.08)).warnings()
+    assert 'SparseSwin at sparsity 0.5 8%' in warning and 'stock' not in warning
+
+
+def test_json_holds_rows_and_environment():
+    values = json.loads(json.dumps(_report(STOCK, OURS, SPARSE).to_dict()))
+    assert Environment.from_dict(values['environment']) == ENVIRONMENT
+    assert [row['sparsity'] for row in values['rows']] == [None, [0, 0], [0.5, 0.6]]
+    last = values['rows'][-1]
+    assert LatencyRecord.from_dict(last['latency']) == SPARSE.latency
+    assert (last['macs'], last['macs_ratio'], last['speed_up']) == (50, 2, 2)
+    assert last['realised_share'] == pytest.approx(0.75)
+
+
+def _printed(report: BenchmarkReport) -> str:
+    console = Console(width=200, file=StringIO())
+    console.print(report.table())
+    return console.file.getvalue()
+
+
+def test_table_shows_the_figures():
+    text = _printed(_report(STOCK, OURS, SPARSE))
+    for part in ('stock Swin', '0.5,0.6', '2000', '3.0', '2.00x', '75%', 'a processor', '64x96'):
+        assert part in text
+    assert 'config' not in text and 'backbone share' not in text
+
+
+def test_table_of_whole_models_shows_the_share_of_the_backbone():
+    row = _row((0.5,), 2.0, 10, backbone_latency=_latency(0.5))
+    assert _report(row).to_dict()['rows'][0]['backbone_share'] == 0.25
+    assert 'backbone share' in _printed(_report(row)) and '25%' in _printed(_report(row))

@@ -1,0 +1,127 @@
+"""Time stock and sparse models against each other, interleaved in one process.
+
+For example, the backbone of a stock config, dense and at sparsity 0 and 0.6:
+
+    python tools/benchmark.py mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py --sparsity 0 0.6 --shape 800 1344
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import DictAction
+from rich.console import Console
+from rich.progress import Progress
+
+from sparsevit_mm.cost.benchmark import run_benchmark
+from sparsevit_mm.cost.benchmark_report import BenchmarkReport
+from sparsevit_mm.cost.conditions import DTYPES, check_device, check_dtype, check_image_shape
+from sparsevit_mm.cost.latency import check_schedule, check_threads
+from sparsevit_mm.cost.subjects import load_subject, parse_sparsity
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add('configs', nargs='+', metavar='CONFIG', help='path, or mmdet::..., mmseg::..., mmdet3d::...; stock or ours')
+    add(
+        '--sparsity',
+        nargs='+',
+        metavar='S',
+        help="what to time ours at: 0.6 for all sites, or .6,0,.2,.4,.5,0 with one a site (default: the configs' own)",
+    )
+    add('--shape', nargs=2, type=int, default=(800, 1344), metavar=('H', 'W'), help='pixels (default: 800 1344)')
+    add('--batch', type=int, default=1, help='images in one forward (default: 1)')
+    add('--dtype', choices=DTYPES, default='float32', help='half precision is by autocast (default: float32)')
+    add('--device', default='cpu', help='cpu or cuda (default: cpu)')
+    add('--whole-model', action='store_true', help='time the whole detector or segmentor and its backbone')
+    add('--no-stock', dest='stock', action='store_false', help='leave out the stock backbone, so ours comes first')
+    add('--rounds', type=int, default=10, help='interleaved rounds, each one value (default: 10)')
+    add('--min-round-time', type=float, default=0.2, metavar='SECONDS', help='of a round (default: 0.2)')
+    add('--threads', type=int, help="torch's intra-op threads (default: as they are)")
+    add('--json', type=Path, metavar='OUT', help='write the figures and their environment here')
+    add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides of the configs')
+    return parser.parse_args(argv)
+
+
+def benchmark(args: argparse.Namespace) -> BenchmarkReport:
+    """Build what is asked for and time it.
+
+    Raises:
+        ValueError: On a mistake in the options or the configs.
+    """
+    check_image_shape(args.shape, args.batch)
+    check_dtype(args.dtype, check_device(args.device))
+    check_schedule(args.rounds, args.min_round_time)
+    check_threads(args.threads)
+    sparsities = args.sparsity and [parse_sparsity(text) for text in args.sparsity]
+    subjects = [
+        load_subject(config, sparsities, stock=args.stock, whole_model=args.whole_model, cfg_options=args.cfg_options)
+        for config in args.configs
+    ]
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task('warm-up', total=args.rounds)
+        return run_benchmark(
+            subjects,
+            tuple(args.shape),
+            batch=args.batch,
+            dtype=args.dtype,
+            device=args.device,
+            rounds=args.rounds,
+            min_round_time=args.min_round_time,
+            threads=args.threads,
+            progress=lambda done, rounds: bar.update(task, completed=done, description='rounds'),
+        )
+
+
+def show(report: BenchmarkReport, console: Console) -> None:
+    """Print the table and what there is to say about it."""
+    console.print(report.table())
+    for note in report.notes():
+        console.print(note)
+    for warning in report.warnings():
+        console.print(f'Warning: {warning}', style='yellow')
+    for finding in report.findings():
+        console.print(finding, style='bold')
+
+
+def write_json(report: BenchmarkReport, path: Path) -> None:
+    """Write all figures; the folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report.to_dict(), indent=2) + '\n')
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    args = parse_args(argv)
+    console = Console(soft_wrap=True, highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
+    try:
+        if args.json is not None:
+            _check_writable(args.json)
+        report = benchmark(args)
+    except (ValueError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    show(report, console)
+    if args.json is not None:
+        write_json(report, args.json)
+        console.print(f'Written to {args.json}')
+    return 0
+
+
+def _check_writable(path: Path) -> None:
+    """Before anything is measured.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open('a'):
+        pass
+
+
+if __name__ == '__main__':
+    sys.exit(main())
