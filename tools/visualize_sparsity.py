@@ -75,11 +75,14 @@ def visualize(args: argparse.Namespace, console: Console) -> list[Path]:
     images = list_images(args.images)
     args.out.mkdir(parents=True, exist_ok=True)
     model, read = load_model(args, console)
-    backbone = find_sparse_backbone(model)
+    try:
+        backbone = find_sparse_backbone(model)
+    except ValueError as error:
+        raise ValueError(f'{error} Or give --sparsity, which makes a stock config with a Swin sparse.') from error
     if not any(backbone.sparsity):
         console.print('Note: the sparsity is 0 at every site, so nothing is skipped. Choose another by --sparsity.')
     folders = []
-    for path in track(images, 'drawing', console=Console(stderr=True), transient=True):
+    for path in track(images, 'drawing', console=console, transient=True, disable=not console.is_terminal):
         item = read(path)
         with backbone.record_selections() as records:
             backbone(item.tensor)

@@ -65,7 +65,8 @@ class ImageReader:
         path = Path(path)
         if not path.is_file():
             raise ValueError(f'There is no image {path}.')
-        if mmcv.imfrombytes(path.read_bytes()) is None:
+        content = path.read_bytes()
+        if not content or mmcv.imfrombytes(content) is None:
             raise ValueError(f'{path} cannot be read as an image.')
         sample = self._pipeline(_sample(path))
         # What goes in and what comes out is a tensor, or for mmdet3d a dict with one.
