@@ -2,7 +2,9 @@
 
 import copy
 import importlib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +26,25 @@ def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None) 
     """Read a config file of ours or of mmdet, mmseg or mmdet3d.
 
     Args:
-        path: A config file. Its ``_base_`` may name ``sparsevit_mm::...`` beside the packages mmengine knows.
+        path: A config file, or ``mmdet::...`` for one of an installed package. Its ``_base_`` may name
+            ``sparsevit_mm::...`` beside the packages that mmengine knows.
         cfg_options: Dotted keys and the values that replace what the file says.
 
     Raises:
         ValueError: If there is no such file, if it or one of its bases cannot be read, or if an option does
             not fit.
     """
-    if not Path(path).is_file():
-        raise ValueError(f'there is no config file {str(path)!r}: give the path of a .py, .yml or .json config.')
     _make_packages_known()
     try:
-        cfg = Config.fromfile(path)
-    except ModuleNotFoundError as error:
-        raise ValueError(f'config {str(path)!r} needs {error.name or error}, which is not installed.') from error
-    except Exception as error:  # whatever the user's own Python code raises
-        raise ValueError(f'config {str(path)!r} cannot be read: {type(error).__name__}: {error}') from error
+        with warnings.catch_warnings():  # mmengine asks pkg_resources, which warns of its own age each time
+            warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
+            file = Config._get_cfg_path(str(path), '')[0] if '::' in str(path) else str(path)
+            if not Path(file).is_file():
+                raise FileNotFoundError('there is no such file. Give the path of a .py, .yml or .json config')
+            cfg = Config.fromfile(file)
+    except Exception as error:  # whatever the Python code in a config raises
+        kind = '' if isinstance(error, OSError | ModuleNotFoundError | ValueError) else f'{type(error).__name__}: '
+        raise ValueError(f'config {str(path)!r} cannot be read: {kind}{error}') from error
     if cfg_options:
         try:
             cfg.merge_from_dict(dict(cfg_options))
@@ -58,8 +63,6 @@ def _make_packages_known() -> None:
     from mmengine.config import utils
 
     utils.MODULE2PACKAGE[SCOPE] = f'{SCOPE}.version'
-    from importlib.metadata import PackageNotFoundError, distribution
-
     try:
         distribution(utils.MODULE2PACKAGE['mmseg'])
     except PackageNotFoundError:

@@ -1,0 +1,47 @@
+"""What the command-line tools share: how they end."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+__all__ = ['DEBUG_VARIABLE', 'run_tool']
+
+DEBUG_VARIABLE = 'SPARSEVIT_MM_DEBUG'
+
+# Raised for what a user can mend: a wrong option or config, a missing, foreign or unwritable file.
+USER_ERRORS = (ValueError, OSError)
+
+
+def run_tool(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
+    """Run a tool, and turn a user's mistake into one line on stderr instead of a traceback.
+
+    With ``--debug`` on the command line, or ``SPARSEVIT_MM_DEBUG=1``, the traceback stays.
+
+    Args:
+        main: The tool; it takes the command line without ``--debug`` and may return an exit status.
+        argv: The command line without the name of the program; that of the process if it is None.
+
+    Returns:
+        The exit status: 0, or what ``main`` returns, 2 after a user's mistake, 130 after Ctrl-C.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = '--debug' in argv or os.environ.get(DEBUG_VARIABLE, '') not in ('', '0')
+    try:
+        return main([argument for argument in argv if argument != '--debug']) or 0
+    except USER_ERRORS as error:
+        if debug:
+            raise
+        print(f'error: {_in_short(error)}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        return 130
+
+
+def _in_short(error: Exception) -> str:
+    text = str(error).strip()
+    if text.startswith('Caught ') and 'Traceback' in text:  # torch packs a data worker's traceback into the message
+        text = text.splitlines()[-1]
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        text = f'{error.filename}: {error.strerror}'
+    return text or type(error).__name__

@@ -1,0 +1,48 @@
+"""Mixed precision, by what the device can do."""
+
+import logging
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from .config import import_in_config
+from .registry import SCOPE
+
+__all__ = ['fit_precision', 'use_amp']
+
+BFLOAT16 = f'{SCOPE}.BFloat16OptimWrapper'
+
+
+def use_amp(cfg: Config) -> None:
+    """Train in mixed precision: float16 with a loss scale on CUDA, bfloat16 on the CPU.
+
+    Raises:
+        ValueError: If the config has an optimizer wrapper that this cannot replace.
+    """
+    kind = _name(cfg)
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper', BFLOAT16.rpartition('.')[-1]):
+        raise ValueError(
+            f'--amp replaces optim_wrapper.type=OptimWrapper, but the config has {kind}: set the precision in it.'
+        )
+    if kind == 'OptimWrapper':
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.loss_scale = 'dynamic'
+
+
+def fit_precision(cfg: Config) -> None:
+    """Where there is no accelerator, replace a config's float16 training by bfloat16: the other refuses the CPU."""
+    from mmengine.device import get_device
+
+    if cfg.get('optim_wrapper') and _name(cfg) == 'AmpOptimWrapper' and get_device() == 'cpu':
+        print_log(
+            f'AmpOptimWrapper needs a GPU: training in bfloat16 by {BFLOAT16} instead.', 'current', logging.WARNING
+        )
+        for option in ('loss_scale', 'dtype', 'use_fsdp'):
+            cfg.optim_wrapper.pop(option, None)
+        cfg.optim_wrapper.type = BFLOAT16
+        import_in_config(cfg, SCOPE)
+
+
+def _name(cfg: Config) -> str:
+    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    return getattr(kind, '__name__', str(kind)).rpartition('.')[-1]
