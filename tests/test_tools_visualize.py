@@ -8,6 +8,8 @@ import mmcv
 import numpy as np
 import pytest
 
+from sparsevit_mm.cli import run_tool
+
 SITES = ('stage1.pair1', 'stage2.pair1', 'stage3.pair1', 'stage4.pair1')
 
 # A stock config each, shrunk until a forward takes a moment.
@@ -60,6 +62,10 @@ def tool() -> ModuleType:
     return module
 
 
+def run(tool: ModuleType, argv: list[str]) -> int:
+    return run_tool(tool.main, argv)
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> str:
     pytest.importorskip('mmdet')
@@ -80,7 +86,7 @@ def test_pictures_of_every_package(package: str, tool: ModuleType, tmp_path: Pat
     pytest.importorskip(package)
     (tmp_path / 'config.py').write_text(CONFIGS[package])
     sparsity = [] if package == 'mmdet3d' else ['--sparsity', '.5,0,0,0']
-    status = tool.main([str(tmp_path / 'config.py'), 'none', image, *sparsity, '--out', str(tmp_path / 'out')])
+    status = run(tool, [str(tmp_path / 'config.py'), 'none', image, *sparsity, '--out', str(tmp_path / 'out')])
     captured = capsys.readouterr()
     assert status == 0, captured.err
     assert 'RANDOM WEIGHTS' in captured.out
@@ -102,7 +108,7 @@ def test_folder_checkpoint_and_options(tool: ModuleType, tmp_path: Path, config:
     mmcv.imwrite(mmcv.imread(image), str(other))
     options = ['--cfg-options', 'test_dataloader.dataset.pipeline.1.scale=(80,48)']
     arguments = [config, str(checkpoint), str(Path(image).parent), str(other), '--sparsity', '0.3']
-    status = tool.main([*arguments, '--out', str(tmp_path / 'out'), *options])
+    status = run(tool, [*arguments, '--out', str(tmp_path / 'out'), *options])
     captured = capsys.readouterr()
     assert status == 0, captured.err
     assert 'RANDOM' not in captured.out
@@ -110,7 +116,7 @@ def test_folder_checkpoint_and_options(tool: ModuleType, tmp_path: Path, config:
 
 
 def test_dense_model_is_pointed_out(tool: ModuleType, tmp_path: Path, config: str, image: str, capsys) -> None:
-    assert tool.main([config, 'none', image, '--sparsity', '0', '--out', str(tmp_path / 'out')]) == 0
+    assert run(tool, [config, 'none', image, '--sparsity', '0', '--out', str(tmp_path / 'out')]) == 0
     assert 'nothing is skipped' in capsys.readouterr().out
 
 
@@ -134,7 +140,7 @@ def test_mistakes(
 ) -> None:
     options = dict(config=config, checkpoint='none', image=image, sparsity='.5', out=str(tmp_path / 'out')) | change
     sparsity = [] if options['sparsity'] is None else ['--sparsity', options['sparsity']]
-    status = tool.main([options['config'], options['checkpoint'], options['image'], *sparsity, '--out', options['out']])
+    status = run(tool, [options['config'], options['checkpoint'], options['image'], *sparsity, '--out', options['out']])
     error = capsys.readouterr().err
     assert status == 2
     assert error.startswith('error: ') and message in error

@@ -18,6 +18,7 @@ from rich.progress import track
 from torch import nn
 
 from sparsevit_mm.apis import build_model, drop_pretrained, init_scope, load_config, sparsify_config
+from sparsevit_mm.cli import run_tool
 from sparsevit_mm.cost.subjects import parse_sparsity
 from sparsevit_mm.models import find_sparse_backbone
 from sparsevit_mm.visualization import ImageReader, draw_selection, list_images
@@ -38,6 +39,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add('--device', default='cpu', help='cpu or cuda (default: cpu)')
     add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides of the config')
+    add('--debug', action='store_true', help='show the traceback of an error')
     return parser.parse_args(argv)
 
 
@@ -107,17 +109,17 @@ def _new_folder(out: Path, name: str, taken: list[Path]) -> Path:
     return folder
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Raises:
+        ValueError: On a mistake in the options, the config, the checkpoint or the images.
+        OSError: If the output folder cannot be written.
+    """
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    try:
-        folders = visualize(parse_args(argv), console)
-    except (ValueError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
+    folders = visualize(parse_args(argv), console)
     console.print(f'Each of {len(folders)} folder(s) holds overview.png, heat_map.png and a picture for each site.')
-    return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(run_tool(main))
