@@ -1,6 +1,7 @@
 """Pure tensor functions: windows as rows of indices, routes through a token map, ranking."""
 
 from .cache import IndexCache, is_tracing
+from .chunks import rows_per_chunk
 from .ranking import rank_units
 from .routes import WindowRoute, add_spill_row, build_route, drop_spill_row, write_rows
 from .windows import WindowGrid, build_window_grid, window_token_counts
@@ -15,6 +16,7 @@ __all__ = [
     'drop_spill_row',
     'is_tracing',
     'rank_units',
+    'rows_per_chunk',
     'window_token_counts',
     'write_rows',
 ]

@@ -36,6 +36,11 @@ class WindowRoute:
     kinds: Tensor | None
     real: Tensor | None
 
+    @property
+    def places(self) -> Tensor:
+        """Rows to write, ``[B * K * N]``, or ``[B * V]`` where there is padding."""
+        return self.rows if self.real is None else self.rows.index_select(0, self.real)
+
 
 def add_spill_row(tokens: Tensor) -> Tensor:
     """``[B, L, C] -> [B * L + 1, C]``, a row of zeros below."""

@@ -4,7 +4,7 @@ from mmcv.cnn.bricks.transformer import FFN, build_dropout
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from ...ops import WindowGrid, WindowRoute, write_rows
+from ...ops import WindowGrid, WindowRoute, rows_per_chunk, write_rows
 from .window_attention import WindowAttention
 
 __all__ = ['WindowBlock']
@@ -89,26 +89,55 @@ class WindowBlock(BaseModule):
         Returns:
             ``[R, C]``.
         """
+        chunk = None if self.training or torch.is_grad_enabled() else rows_per_chunk(rows, self.ffn.feedforward_channels)
+        if chunk is not None and chunk < len(route.rows):
+            return self._forward_chunks(rows, route, grid.masks, chunk)
         x = rows.index_select(0, route.rows)  # [B * K * N, C]
         if self.with_cp and self.training and torch.is_grad_enabled():
             x = torch.utils.checkpoint.checkpoint(self._compute, x, route, grid.masks, use_reentrant=False)
         else:
             x = self._compute(x, route, grid.masks)
-        places = route.rows if route.real is None else route.rows.index_select(0, route.real)
-        return write_rows(rows, places, x)
+        return write_rows(rows, route.places, x)
 
     def _compute(self, x: Tensor, route: WindowRoute, masks: Tensor | None) -> Tensor:
         """Attention and FFN of gathered windows, ``[B * K * N, C] -> [B * K * N, C]``, or ``[B * V, C]``."""
-        dims = x.shape[-1]
-        bias = self.attn.w_msa.bias(masks)
-        if route.kinds is not None:
-            bias = bias[route.kinds]  # [4, heads, N, N] -> [B * K, heads, N, N]
-        y = self.norm1(x)
-        if route.padding is not None:
-            y = y.masked_fill(route.padding, 0)
-        y = self.attn.w_msa(y.view(route.batch * route.num_kept, -1, dims), bias)
-        # Drop path is drawn for an image, so an image is one item here.
-        x = x.view(route.batch, -1, dims) + self.attn.drop(y.reshape(route.batch, -1, dims))
+        x = self._attend(x, self.attn.w_msa.bias(masks), route.kinds, route.padding, route.batch)
         if route.real is not None:
-            x = x.flatten(0, 1).index_select(0, route.real).view(route.batch, -1, dims)
+            x = x.index_select(0, route.real)
+        return self._feed_forward(x, route.batch)
+
+    def _forward_chunks(self, rows: Tensor, route: WindowRoute, masks: Tensor | None, chunk: int) -> Tensor:
+        """The same over chunks of rows, so that what a chunk needs stays in the processor's cache."""
+        bias = self.attn.w_msa.bias(masks)
+        tokens = self.attn.w_msa.window_size**2
+        windows = max(1, chunk // tokens)
+        for start in range(0, route.batch * route.num_kept, windows):
+            places = slice(start * tokens, (start + windows) * tokens)
+            index = route.rows[places]
+            kinds = None if route.kinds is None else route.kinds[start : start + windows]
+            padding = None if route.padding is None else route.padding[places]
+            x = self._attend(rows.index_select(0, index), bias, kinds, padding, batch=1)
+            if route.real is None:
+                x = self._feed_forward(x, batch=1)
+            rows = write_rows(rows, index, x)
+        if route.real is not None:
+            for index in route.places.split(chunk):
+                rows = write_rows(rows, index, self._feed_forward(rows.index_select(0, index), batch=1))
+        return rows
+
+    def _attend(self, x: Tensor, bias: Tensor, kinds: Tensor | None, padding: Tensor | None, batch: int) -> Tensor:
+        """Attention with its residual, ``[M * N, C] -> [M * N, C]`` for ``M`` windows of ``batch`` images."""
+        tokens, dims = self.attn.w_msa.window_size**2, x.shape[-1]
+        if kinds is not None:
+            bias = bias[kinds]  # [4, heads, N, N] -> [M, heads, N, N]
+        y = self.norm1(x)
+        if padding is not None:
+            y = y.masked_fill(padding, 0)
+        y = self.attn.w_msa(y.view(-1, tokens, dims), bias)
+        # Drop path is drawn for an image, so an image is one item here.
+        return (x.view(batch, -1, dims) + self.attn.drop(y.view(batch, -1, dims))).flatten(0, 1)
+
+    def _feed_forward(self, x: Tensor, batch: int) -> Tensor:
+        """FFN with its residual, ``[M, C] -> [M, C]`` for rows of ``batch`` images."""
+        x = x.view(batch, -1, x.shape[-1])
         return self.ffn(self.norm2(x), identity=x).flatten(0, 1)

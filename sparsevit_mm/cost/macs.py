@@ -1,0 +1,65 @@
+"""Multiply-accumulate operations in closed form."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from ..models.backbones import SparseBackbone, SparseSwin
+from ..ops import window_token_counts
+from ..sparsity import keep_count
+
+__all__ = ['CONVENTIONS', 'count_macs']
+
+CONVENTIONS = ('executed', 'padded')
+
+
+def count_macs(backbone: SparseBackbone, shape: tuple[int, int], convention: str = 'executed') -> int:
+    """MACs of one image at the backbone's present sparsity: matrix products, attention and convolutions.
+
+    Args:
+        backbone: A sparse backbone.
+        shape: ``(H, W)`` of the image in pixels, as the backbone gets it.
+        convention: ``'executed'`` counts what runs. ``'padded'`` is that of SparseViT's tables (its section 5): the
+            FFN is counted on whole padded windows, which neither stock Swin nor this package computes.
+
+    Raises:
+        ValueError: If the convention or the backbone is not known.
+    """
+    if convention not in CONVENTIONS:
+        raise ValueError(f'convention must be one of {CONVENTIONS}, got {convention!r}.')
+    if isinstance(backbone, SparseSwin):
+        return _swin_macs(backbone, shape, padded_ffn=convention == 'padded')
+    raise ValueError(f'count_macs does not know {type(backbone).__name__}; known: SparseSwin.')
+
+
+def _swin_macs(backbone: SparseSwin, shape: tuple[int, int], padded_ffn: bool) -> int:
+    projection = backbone.patch_embed.projection
+    height, width = (-(-size // step) for size, step in zip(shape, projection.stride))
+    macs = height * width * projection.weight.numel()
+    for stage, layout in zip(backbone.stages, backbone.sparsity_layout.spans):
+        values = backbone.sparsity[layout]
+        for i, block in enumerate(stage.blocks):
+            macs += _window_block_macs(block, (height, width), values[i // 2], padded_ffn)
+        if stage.downsample is not None:
+            height, width = _merged(stage.downsample.sampler, (height, width))
+            macs += height * width * stage.downsample.reduction.weight.numel()
+    return macs
+
+
+def _window_block_macs(block: nn.Module, grid: Sequence[int], sparsity: float, padded_ffn: bool) -> int:
+    attention = block.attn.w_msa
+    dims, tokens = attention.embed_dims, attention.window_size**2
+    counts = sorted(window_token_counts(*grid, attention.window_size, block.shift_size), reverse=True)
+    kept = keep_count(len(counts), sparsity)
+    rows = kept * tokens
+    # The FFN runs on as many rows as the fullest windows have real tokens.
+    ffn_rows = rows if padded_ffn else sum(counts[:kept])
+    projections = rows * 4 * dims * dims
+    products = 2 * rows * tokens * dims
+    return projections + products + ffn_rows * 2 * dims * block.ffn.feedforward_channels
+
+
+def _merged(unfold: nn.Unfold, grid: tuple[int, int]) -> tuple[int, int]:
+    """Size of the map behind patch merging, which pads to the right and below so that every token is covered."""
+    down, across = (-(-size // step) for size, step in zip(grid, unfold.stride))
+    return down, across

@@ -1,0 +1,26 @@
+"""How many rows to compute at once."""
+
+from torch import Tensor
+
+from .cache import is_tracing
+
+__all__ = ['rows_per_chunk']
+
+# The widest buffer of a block is the hidden layer of its FFN. Allocators map buffers above 32 MiB anew at every use, which
+# costs more than the arithmetic on them; much smaller ones would make the matrix products pack their weights too often.
+CHUNK_BYTES = 16 << 20
+
+
+def rows_per_chunk(rows: Tensor, width: int) -> int | None:
+    """Rows ``[R, C]`` that a block should compute at once on this device.
+
+    Args:
+        rows: The rows, for their device and dtype.
+        width: Channels of the widest buffer that the block makes of them.
+
+    Returns:
+        The number; ``None`` for all at once, as on a GPU and under a trace.
+    """
+    if rows.device.type != 'cpu' or is_tracing():
+        return None
+    return max(1, CHUNK_BYTES // (width * rows.element_size()))
