@@ -17,8 +17,14 @@ from rich.progress import Progress
 
 from sparsevit_mm.cost.benchmark import run_benchmark
 from sparsevit_mm.cost.benchmark_report import BenchmarkReport
-from sparsevit_mm.cost.conditions import DTYPES, check_device, check_dtype, check_image_shape
-from sparsevit_mm.cost.latency import check_schedule, check_threads
+from sparsevit_mm.cost.conditions import (
+    DTYPES,
+    check_device,
+    check_dtype,
+    check_image_shape,
+    check_schedule,
+    check_threads,
+)
 from sparsevit_mm.cost.subjects import load_subject, parse_sparsity
 
 

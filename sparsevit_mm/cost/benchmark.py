@@ -9,10 +9,19 @@ import torch
 from torch import nn
 
 from .benchmark_report import BenchmarkReport, Row
-from .conditions import check_device, check_dtype, check_image_shape, measuring, random_images
+from .conditions import (
+    check_device,
+    check_dtype,
+    check_float32,
+    check_image_shape,
+    check_schedule,
+    check_threads,
+    measuring,
+    random_images,
+)
 from .counter import count_executed_macs
 from .environment import Environment
-from .latency import Progress, check_float32, check_schedule, check_threads, forward_call, measure_interleaved
+from .latency import Progress, forward_call, measure_interleaved
 from .subjects import Subject
 from .whole_model import whole_model_call, whole_model_scope
 

@@ -2,12 +2,22 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from numbers import Integral
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ['autocast', 'check_device', 'check_dtype', 'check_image_shape', 'measuring', 'random_images']
+__all__ = [
+    'autocast',
+    'check_device',
+    'check_dtype',
+    'check_float32',
+    'check_image_shape',
+    'check_schedule',
+    'check_threads',
+    'measuring',
+    'random_images',
+]
 
 DTYPES = ('float32', 'bfloat16', 'float16')
 
@@ -73,6 +83,44 @@ def check_image_shape(shape: tuple[int, int], batch: int = 1) -> tuple[int, int]
     if not isinstance(batch, Integral) or batch < 1:
         raise ValueError(f'batch must be a positive integer, got {batch!r}.')
     return int(values[0]), int(values[1])
+
+
+def check_float32(module: nn.Module) -> None:
+    """Half precision is measured by autocast, over float32 weights.
+
+    Raises:
+        ValueError: If the weights are of another dtype.
+    """
+    dtypes = {str(p.dtype).removeprefix('torch.') for p in module.parameters() if p.is_floating_point()}
+    if dtypes - {'float32'}:
+        raise ValueError(
+            f'The weights are {", ".join(sorted(dtypes))}, but latency is measured on float32 weights: dtype bfloat16 '
+            f'and float16 are reached by autocast, as mm does. Call .float() on the model first.'
+        )
+
+
+def check_schedule(rounds: int, min_round_time: float, warmup: int = 0) -> None:
+    """See :func:`measure_interleaved`.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+    if not isinstance(rounds, Integral) or rounds < 1:
+        raise ValueError(f'rounds must be a positive integer, got {rounds!r}.')
+    if not isinstance(warmup, Integral) or warmup < 0:
+        raise ValueError(f'warmup must be an integer from 0 on, got {warmup!r}.')
+    if not isinstance(min_round_time, Real) or not 0 <= min_round_time < float('inf'):
+        raise ValueError(f'min_round_time must be a number of seconds from 0 on, got {min_round_time!r}.')
+
+
+def check_threads(threads: int | None) -> None:
+    """None stands for the present number.
+
+    Raises:
+        ValueError: If it is no positive integer.
+    """
+    if threads is not None and (not isinstance(threads, Integral) or threads < 1):
+        raise ValueError(f'threads must be a positive integer, got {threads!r}.')
 
 
 def autocast(device: torch.device, dtype: str) -> AbstractContextManager:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 
-from .conditions import autocast, check_device, check_dtype, check_image_shape, measuring, random_images
+from .conditions import (
+    autocast,
+    check_device,
+    check_dtype,
+    check_float32,
+    check_image_shape,
+    check_schedule,
+    check_threads,
+    measuring,
+    random_images,
+)
 from .environment import Environment, check_fields
 from .memory import measure_peak_memory
 
@@ -200,30 +209,6 @@ def forward_call(module: nn.Module, images: Tensor, dtype: str) -> Callable[[], 
     return call
 
 
-def check_float32(module: nn.Module) -> None:
-    """Half precision is measured by autocast, over float32 weights.
-
-    Raises:
-        ValueError: If the weights are of another dtype.
-    """
-    dtypes = {str(p.dtype).removeprefix('torch.') for p in module.parameters() if p.is_floating_point()}
-    if dtypes - {'float32'}:
-        raise ValueError(
-            f'The weights are {", ".join(sorted(dtypes))}, but latency is measured on float32 weights: dtype bfloat16 '
-            f'and float16 are reached by autocast, as mm does. Call .float() on the model first.'
-        )
-
-
-def check_threads(threads: int | None) -> None:
-    """None stands for the present number.
-
-    Raises:
-        ValueError: If it is no positive integer.
-    """
-    if threads is not None and (not isinstance(threads, Integral) or threads < 1):
-        raise ValueError(f'threads must be a positive integer, got {threads!r}.')
-
-
 def _normalized(backbone: nn.Module, sparsities: Sequence[float | Sequence[float]]) -> list[tuple[float, ...]]:
     layout = getattr(backbone, 'sparsity_layout', None)
     if layout is None:
@@ -234,20 +219,6 @@ def _normalized(backbone: nn.Module, sparsities: Sequence[float | Sequence[float
     if not sparsities:
         raise ValueError('sparsities is empty: give at least one, or leave it out for the present sparsity.')
     return [layout.normalize(sparsity) for sparsity in sparsities]
-
-
-def check_schedule(rounds: int, min_round_time: float, warmup: int = 0) -> None:
-    """See :func:`measure_interleaved`.
-
-    Raises:
-        ValueError: If a number is out of range.
-    """
-    if not isinstance(rounds, Integral) or rounds < 1:
-        raise ValueError(f'rounds must be a positive integer, got {rounds!r}.')
-    if not isinstance(warmup, Integral) or warmup < 0:
-        raise ValueError(f'warmup must be an integer from 0 on, got {warmup!r}.')
-    if not isinstance(min_round_time, Real) or not 0 <= min_round_time < float('inf'):
-        raise ValueError(f'min_round_time must be a number of seconds from 0 on, got {min_round_time!r}.')
 
 
 @contextmanager
