@@ -1,0 +1,93 @@
+"""What README and docs say runs, exists and links."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README, CHINESE = ROOT / 'README.md', ROOT / 'README_zh-CN.md'
+PAGES = [README, CHINESE, ROOT / 'CHANGELOG.md', *sorted((ROOT / 'docs').glob('*.md'))]
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf'^```{language}\n(.*?)^```', page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The commands of a page as words."""
+    for block in blocks(page, 'bash'):
+        for line in block.replace('\\\n', ' ').splitlines():
+            if words := shlex.split(line, comments=True):
+                yield words
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if name != CHINESE.name and blocks(ROOT / name, 'python')])
+def test_python_blocks_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order and in one namespace, from the project's root."""
+    if 'mmdet' in (ROOT / name).read_text():
+        pytest.importorskip('mmdet')
+    monkeypatch.chdir(ROOT)
+    namespace: dict = {'__name__': '__main__'}
+    for number, block in enumerate(blocks(ROOT / name, 'python'), 1):
+        exec(compile(block, f'{name}, python block {number}', 'exec'), namespace)
+
+
+def test_config_of_the_readme_is_one(tmp_path: Path) -> None:
+    pytest.importorskip('mmdet')
+    from sparsevit_mm.apis import init_scope, load_config
+    from sparsevit_mm.models import SparseSwin
+    from sparsevit_mm.registry import MODELS
+
+    (tmp_path / 'config.py').write_text(blocks(README, 'python')[0])
+    cfg = load_config(tmp_path / 'config.py')
+    init_scope(cfg)
+    backbone = MODELS.build(cfg.model.backbone)
+    assert isinstance(backbone, SparseSwin)
+    assert backbone.sparsity == (0.6, 0, 0.2, 0.4, 0.5, 0)
+
+
+@pytest.mark.parametrize('page', PAGES, ids=NAMES)
+def test_commands_name_what_exists(page: Path) -> None:
+    for words in commands(page):
+        files = [word for word in words if re.match(r'(tools|configs|docs|tests)/', word)]
+        for file in files:
+            assert (ROOT / file).exists(), f'{shlex.join(words)}: there is no {file}'
+        tool = next((file for file in files if file.startswith('tools/')), None)
+        if tool is not None and tool.endswith('.py'):
+            declared = set(re.findall(r"'(--[a-z_-]+)'", (ROOT / tool).read_text()))
+            for option in (word for word in words if word.startswith('--')):
+                assert option in declared, f'{shlex.join(words)}: {tool} has no {option}'
+
+
+@pytest.mark.parametrize('page', PAGES, ids=NAMES)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r'\]\(([^)#\s]+)(?:#[^)]*)?\)', page.read_text()):
+        if not target.startswith(('http://', 'https://', 'mailto:')):
+            assert (page.parent / target).exists(), f'{page.name} links to {target}'
+
+
+def test_chinese_readme_is_in_step() -> None:
+    """The same code, the same pictures and links, tables of the same size."""
+
+    def skeleton(page: Path) -> dict[str, list]:
+        text = page.read_text()
+        code = [line for line in re.findall(r'^```.*?^```', text, re.DOTALL | re.MULTILINE)]
+        return {
+            'code': [re.sub(r'#.*', '', block) for block in code],
+            'headings': [len(marks) for marks in re.findall(r'^(#+) ', re.sub(r'(?ms)^```.*?^```', '', text), re.MULTILINE)],
+            'table rows': [row.count('|') for row in re.findall(r'^\|.*\|$', text, re.MULTILINE)],
+            'links': sorted(t for t in re.findall(r'\]\(([^)]+)\)', text) if not t.startswith('README')),
+        }
+
+    english, chinese = skeleton(README), skeleton(CHINESE)
+    for part, items in english.items():
+        assert chinese[part] == items, part
+
+
+@pytest.mark.parametrize('page', PAGES, ids=NAMES)
+def test_figures_are_all_there(page: Path) -> None:
+    assert '<!-- table:' not in page.read_text(), 'a table still waits for its figures'
