@@ -43,8 +43,8 @@ class SparsitySampler(NSGAIISampler):
       inherits what its parents agree on. (One gene for a whole group, an index into its multisets, would need no
       repair, but crossover could not mix the sites of a stage, and neighbouring genes would mean unlike settings.)
     - Mutation prefers the next choice up or down, since accuracy changes little by little along the choices.
-    - Under a budget proposals are moved to the edge of the budget: made sparser at random sites while they cost too much,
-      then less sparse while the budget allows. What is below the edge computes less than it may. On additive
+    - Under a budget proposals are moved to its edge: made sparser at random sites while they cost too much, then
+      less sparse while it allows. What is below the edge computes less than it may. On additive
       landscapes with interactions this mattered more than anything else: the best found came three to ten times
       as close to the true best as without, where NSGA-II lost even against random sampling.
     - Half of the tournaments are decided by accuracy alone. Under a budget only one end of the front is asked for.

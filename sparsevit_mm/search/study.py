@@ -266,9 +266,9 @@ class SparsityStudy:
 
         sampler = self._study.sampler
         trial = self._study.ask(self._distributions)
-        for objection, count in sampler.rejected.items():
-            trial.set_user_attr(f'rejected {objection}', count)
         trial.set_user_attr('worker', f'{socket.gethostname()}:{os.getpid()}')
+        if sampler.rejected:
+            trial.set_user_attr('rejected', dict(sampler.rejected))
         if sampler.exhausted:
             self._study.tell(trial, state=TrialState.PRUNED)
             return trial, None
@@ -458,7 +458,7 @@ class SparsityStudy:
         failed = [trial for trial in trials if trial.state == TrialState.FAIL]
 
         def rejected(objection: str) -> int:
-            return sum(trial.user_attrs.get(f'rejected {objection}', 0) for trial in trials)
+            return sum(trial.user_attrs.get('rejected', {}).get(objection, 0) for trial in trials)
 
         return Outcome(
             sites=self.space.layout.sites,

@@ -1,0 +1,110 @@
+"""The config of a found setting: the user's own config with the sparsity in it, ready to train and to test."""
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from pprint import pformat
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+__all__ = ['found_config', 'write_inheriting_config']
+
+
+def found_config(cfg: 'Config', sparsity: Sequence[float], checkpoint: str | os.PathLike | None = None) -> 'Config':
+    """What a user trains and tests after a search.
+
+    Beside the sparsity it differs from what was searched in what would be wrong afterwards: a search loop in the
+    place of the test loop, a hook that goes on drawing sparsities, and pretrained weights of the backbone, which
+    the checkpoint supersedes.
+
+    Args:
+        cfg: The user's config, stock or ours.
+        sparsity: One float a site.
+        checkpoint: The checkpoint that was searched; training starts from it.
+    """
+    from ..config import drop_pretrained, sparsify_config
+
+    cfg = sparsify_config(cfg, tuple(sparsity))
+    if _name((cfg.get('test_cfg') or {}).get('type')) == 'SparsitySearchLoop':
+        cfg.test_cfg = dict(type='TestLoop')
+    hooks = cfg.get('custom_hooks') or []
+    fixed = [hook for hook in hooks if _name(hook.get('type')) != 'SparsityAdaptationHook']
+    if len(fixed) != len(hooks):
+        cfg.custom_hooks = fixed
+    if checkpoint is not None:
+        drop_pretrained(cfg)
+        cfg.load_from = str(checkpoint) if '://' in str(checkpoint) else str(Path(checkpoint).resolve())
+        cfg.resume = False
+    return cfg
+
+
+def write_inheriting_config(cfg: 'Config', base: str | os.PathLike, path: str | os.PathLike, header: str) -> None:
+    """Writes a config file that inherits another one and says only what differs.
+
+    A base in mmengine's pure Python style cannot be inherited by a text config; then the whole config is written.
+
+    Args:
+        cfg: What the file is to give when it is loaded.
+        base: The config file that it inherits, or ``package::...``.
+        path: Where it is written.
+        header: Docstring of the file.
+    """
+    from ..config import load_config
+
+    path = Path(path)
+    wanted = cfg.to_dict()
+    overrides = _overrides(load_config(base).to_dict(), wanted)
+    lines = [f'"""{header.strip()}\n"""\n', f'_base_ = [{_reference(base, path.parent)!r}]\n']
+    lines += [f'{key} = {pformat(value, width=112, sort_dicts=False)}\n' for key, value in overrides.items()]
+    unfinished = path.with_name(f'.{os.getpid()}.{path.name}')
+    try:
+        unfinished.write_text('\n'.join(lines))
+        if not _gives(unfinished, wanted):
+            unfinished.write_text(f'"""{header.strip()}\n"""\n\n{cfg.pretty_text}')
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _gives(path: Path, wanted: dict) -> bool:
+    from ..config import load_config
+
+    try:
+        return load_config(path).to_dict() == wanted
+    except ValueError:
+        return False
+
+
+def _overrides(base: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be written over a base so that inheritance gives what is wanted.
+
+    mmengine merges dictionaries and replaces everything else; ``_delete_`` replaces a dictionary.
+    """
+    changed = {}
+    for key, value in wanted.items():
+        if key in base and base[key] == value and type(base[key]) is type(value):
+            continue
+        old = base.get(key)
+        if not isinstance(value, Mapping) or not isinstance(old, Mapping):
+            changed[key] = copy.deepcopy(value)
+        elif set(old) <= set(value):
+            changed[key] = _overrides(old, value)
+        else:
+            changed[key] = {'_delete_': True, **copy.deepcopy(dict(value))}
+    return changed
+
+
+def _reference(base: str | os.PathLike, folder: Path) -> str:
+    """The base as a config in a folder names it: relative where both lie below the present directory."""
+    if '::' in str(base):
+        return str(base)
+    target, folder, here = Path(base).resolve(), folder.resolve(), Path.cwd()
+    together = target.is_relative_to(here) and folder.is_relative_to(here)
+    return Path(os.path.relpath(target, folder) if together else target).as_posix()
+
+
+def _name(kind: Any) -> str:
+    return getattr(kind, '__name__', str(kind)).rpartition('.')[-1]
