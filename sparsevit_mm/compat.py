@@ -5,14 +5,17 @@ a file may hold. A checkpoint of mmengine's runner also holds its log history: `
 NumPy arrays in them, and their statistics methods, pickled as ``getattr(HistoryBuffer, 'mean')``. The list
 below allows these and no more: a real ``getattr`` would hand a crafted file every attribute of every object,
 a real ``numpy.dtype`` one with object or overlapping fields, so both are stand-ins that know a few arguments.
+
+And mmcv's operators know no bfloat16: they are made to compute in float32 instead.
 """
 
 import functools
+import importlib
 from collections.abc import Callable
 from pickle import UnpicklingError
 from typing import Any
 
-__all__ = ['allow_mmengine_checkpoints']
+__all__ = ['allow_mmengine_checkpoints', 'run_mmcv_ops_in_float32']
 
 # The methods that HistoryBuffer registers for itself.
 STATISTICS = ('min', 'max', 'current', 'mean')
@@ -22,6 +25,15 @@ MULTIARRAY = ('numpy.core.multiarray', 'numpy._core.multiarray')
 
 NUMBER_KINDS = 'biuf'
 NUMBER_CODES = ('?', 'b', 'h', 'i', 'l', 'q', 'B', 'H', 'I', 'L', 'Q', 'e', 'f', 'd', 'g')
+
+# Autograd functions of mmcv.ops whose kernels lack bfloat16, and which the models of the three packages use.
+WITHOUT_BFLOAT16 = {
+    'deform_conv': ('DeformConv2dFunction',),
+    'modulated_deform_conv': ('ModulatedDeformConv2dFunction',),
+    'nms': ('NMSop', 'SoftNMSop'),
+    'roi_align': ('RoIAlignFunction',),
+    'roi_pool': ('RoIPoolFunction',),
+}
 
 
 def allow_mmengine_checkpoints() -> None:
@@ -98,3 +110,47 @@ def _number(dtype: Any, data: Any) -> Any:
     if isinstance(dtype, np.dtype) and dtype.kind in NUMBER_KINDS and isinstance(data, bytes):
         return np.frombuffer(data, dtype, count=1)[0]
     raise UnpicklingError(f'the file holds a NumPy scalar of type {dtype!r}, and only numbers are allowed')
+
+
+@functools.cache
+def run_mmcv_ops_in_float32() -> None:
+    """Let mmcv's operators take bfloat16: they compute in float32 and give bfloat16 back, gradients too.
+
+    Other types go through as before. Without compiled operators (mmcv-lite) it does nothing.
+    """
+    for module_name, functions in WITHOUT_BFLOAT16.items():
+        try:
+            module = importlib.import_module(f'mmcv.ops.{module_name}')
+        except ImportError:
+            return
+        for name in functions:
+            if hasattr(module, name):
+                _widen(getattr(module, name))
+
+
+def _widen(function: Any) -> None:
+    """Change an autograd function in place: its users hold on to ``function.apply``."""
+    import torch
+
+    def narrow(values: tuple[Any, ...]) -> bool:
+        return any(isinstance(value, torch.Tensor) and value.dtype is torch.bfloat16 for value in values)
+
+    def convert(value: Any, source: torch.dtype, target: torch.dtype) -> Any:
+        return value.to(target) if isinstance(value, torch.Tensor) and value.dtype is source else value
+
+    forward, backward = function.forward, function.backward
+
+    @functools.wraps(forward)
+    def wide_forward(ctx: Any, *args: Any) -> Any:
+        if not narrow(args):
+            return forward(ctx, *args)
+        out = forward(ctx, *(convert(arg, torch.bfloat16, torch.float32) for arg in args))
+        if isinstance(out, tuple):
+            return tuple(convert(value, torch.float32, torch.bfloat16) for value in out)
+        return convert(out, torch.float32, torch.bfloat16)
+
+    @functools.wraps(backward)
+    def wide_backward(ctx: Any, *grads: Any) -> Any:
+        return backward(ctx, *(convert(grad, torch.bfloat16, torch.float32) for grad in grads))
+
+    function.forward, function.backward = staticmethod(wide_forward), staticmethod(wide_backward)

@@ -7,6 +7,7 @@ import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
 
+from ...compat import run_mmcv_ops_in_float32
 from ...registry import OPTIM_WRAPPERS
 
 __all__ = ['BFloat16OptimWrapper']
@@ -31,6 +32,7 @@ class BFloat16OptimWrapper(OptimWrapper):
                     f"computes in bfloat16 without a loss scale: remove it, or use type='AmpOptimWrapper' on a GPU."
                 )
         super().__init__(*args, **kwargs)
+        run_mmcv_ops_in_float32()
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
