@@ -255,6 +255,7 @@ def test_two_processes_on_the_cpu(config, tmp_path):
     options = ['--work-dir', str(tmp_path), '--cfg-options', 'log_level=INFO', 'train_cfg.max_iters=2']
     done = subprocess.run(
         ['bash', str(ROOT / 'tools' / 'dist_train.sh'), str(config), '2', *options],
+        cwd=tmp_path,
         env=env,
         capture_output=True,
         text=True,
@@ -264,6 +265,7 @@ def test_two_processes_on_the_cpu(config, tmp_path):
     assert 'mIoU' in done.stdout
     done = subprocess.run(
         ['bash', str(ROOT / 'tools' / 'dist_test.sh'), str(config), str(tmp_path / 'iter_2.pth'), '2', *options[:2]],
+        cwd=tmp_path,
         env=env,
         capture_output=True,
         text=True,
