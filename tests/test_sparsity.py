@@ -86,6 +86,10 @@ def test_bad_choices(choices):
 
 @pytest.mark.parametrize('module', ['sparsevit_mm', 'sparsevit_mm.sparsity', 'sparsevit_mm.search'])
 def test_search_and_vocabulary_do_without_torch(module):
-    code = f'import sys\nfor name in ("torch", "mmcv", "mmdet", "mmseg", "mmdet3d"): sys.modules[name] = None\nimport {module}'
+    code = (
+        'import sys\n'
+        'for name in ("torch", "mmcv", "mmdet", "mmseg", "mmdet3d"): sys.modules[name] = None\n'
+        f'import {module}\n'
+    )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

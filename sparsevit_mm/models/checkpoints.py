@@ -39,7 +39,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         else:
             content = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise ValueError(f'checkpoint {path} cannot be read: {error.strerror or error}. Give the path of a .pth file.')
+        raise ValueError(f'checkpoint {path} cannot be read: {error.strerror or error}. Give a .pth file.') from error
     except pickle.UnpicklingError as error:
         raise ValueError(
             f'checkpoint {path} is refused: it is damaged, or holds objects other than tensors and the records of '
@@ -174,7 +174,11 @@ def _mm_key(key: str) -> str:
     if not key.startswith('layers.'):
         return key
     key = 'stages.' + key.removeprefix('layers.')
-    for theirs, ours in (('.attn.', '.attn.w_msa.'), ('.mlp.fc1.', '.ffn.layers.0.0.'), ('.mlp.fc2.', '.ffn.layers.1.')):
+    for theirs, ours in (
+        ('.attn.', '.attn.w_msa.'),
+        ('.mlp.fc1.', '.ffn.layers.0.0.'),
+        ('.mlp.fc2.', '.ffn.layers.1.'),
+    ):
         key = key.replace(theirs, ours)
     return key
 

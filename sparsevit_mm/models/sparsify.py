@@ -58,17 +58,22 @@ def sparsify(
         raise ValueError(f'backbone_type {backbone_type!r} is not known for a Swin; known: {KNOWN}.')
     if any(isinstance(module, SparseBackbone) for module in model.modules()):
         if options:
-            raise ValueError(
-                f'{type(model).__name__} is sparse already, and {", ".join(options)} can only be chosen when it is built.'
-            )
+            names = ', '.join(options)
+            raise ValueError(f'{type(model).__name__} is sparse already; {names} can only be chosen when it is built.')
         find_sparse_backbone(model).sparsity = sparsity
         return model
     if _is_swin(model):
         return _sparse_swin(model, sparsity, options)
-    places = [(parent, name) for parent in model.modules() for name, child in parent.named_children() if _is_swin(child)]
+    places = [
+        (parent, name) for parent in model.modules() for name, child in parent.named_children() if _is_swin(child)
+    ]
     if len(places) != 1:
         backbone = getattr(model, 'backbone', None)
-        what = f'has {len(places)} Swin backbones' if places else f'has no backbone that we know ({type(backbone).__name__})'
+        what = (
+            f'has {len(places)} Swin backbones'
+            if places
+            else f'has no backbone that we know ({type(backbone).__name__})'
+        )
         raise ValueError(f'{type(model).__name__} {what}. Known: {KNOWN}.')
     parent, name = places[0]
     setattr(parent, name, _sparse_swin(getattr(parent, name), sparsity, options))

@@ -6,8 +6,8 @@ from .cache import is_tracing
 
 __all__ = ['rows_per_chunk']
 
-# The widest buffer of a block is the hidden layer of its FFN. Allocators map buffers above 32 MiB anew at every use, which
-# costs more than the arithmetic on them; much smaller ones would make the matrix products pack their weights too often.
+# The widest buffer of a block is the hidden layer of its FFN. Allocators map buffers above 32 MiB anew at every use,
+# which costs more than the arithmetic on them; much smaller ones make matrix products pack their weights too often.
 CHUNK_BYTES = 16 << 20
 
 

@@ -2,8 +2,8 @@ import copy
 
 import pytest
 import torch
-from mmengine.model import ExponentialMovingAverage
 from mmdet.models.backbones.swin import SwinTransformer
+from mmengine.model import ExponentialMovingAverage
 
 from sparsevit_mm.models import SparseSwin
 from sparsevit_mm.registry import MODELS
@@ -85,7 +85,7 @@ def test_windows_with_the_largest_features_stay(backbone):
     # A picture that is black but for one corner; the tiny network's first site must keep that corner.
     images = torch.zeros(1, 3, 112, 112)
     images[..., :28, 84:] = 8 * torch.randn(3, 28, 28)
-    x, hw = backbone.patch_embed(images)
+    x, _ = backbone.patch_embed(images)
     scores = x.abs().mean(-1).view(4, 7, 4, 7).transpose(1, 2).flatten(2).norm(dim=-1)
     backbone.sparsity = (0.9, 0, 0)
     with backbone.record_selections() as records:

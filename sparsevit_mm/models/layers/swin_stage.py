@@ -4,7 +4,16 @@ import torch
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
-from ...ops import IndexCache, WindowGrid, WindowRoute, add_spill_row, build_route, build_window_grid, drop_spill_row, rank_units
+from ...ops import (
+    IndexCache,
+    WindowGrid,
+    WindowRoute,
+    add_spill_row,
+    build_route,
+    build_window_grid,
+    drop_spill_row,
+    rank_units,
+)
 from ...selectors import Selector
 from ...sparsity import keep_count
 
@@ -28,7 +37,9 @@ class SwinStage(BaseModule):
         downsample: Patch merging, ``None`` in the last stage.
     """
 
-    def __init__(self, blocks: Sequence[nn.Module], window_size: int, selector: Selector, downsample: nn.Module | None) -> None:
+    def __init__(
+        self, blocks: Sequence[nn.Module], window_size: int, selector: Selector, downsample: nn.Module | None
+    ) -> None:
         super().__init__()
         self.blocks = ModuleList(blocks)
         self.window_size = window_size

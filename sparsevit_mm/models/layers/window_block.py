@@ -66,7 +66,13 @@ class WindowBlock(BaseModule):
         self.with_cp = with_cp
         self.norm1 = build_norm_layer(norm_cfg, embed_dims)[1]
         w_msa = WindowAttention(
-            embed_dims, num_heads, window_size, qkv_bias, qk_scale, attn_drop_rate=attn_drop_rate, proj_drop_rate=drop_rate
+            embed_dims,
+            num_heads,
+            window_size,
+            qkv_bias,
+            qk_scale,
+            attn_drop_rate=attn_drop_rate,
+            proj_drop_rate=drop_rate,
         )
         self.attn = _ShiftedAttention(w_msa, drop_path_rate)
         self.norm2 = build_norm_layer(norm_cfg, embed_dims)[1]
@@ -89,7 +95,9 @@ class WindowBlock(BaseModule):
         Returns:
             ``[R, C]``.
         """
-        chunk = None if self.training or torch.is_grad_enabled() else rows_per_chunk(rows, self.ffn.feedforward_channels)
+        chunk = (
+            None if self.training or torch.is_grad_enabled() else rows_per_chunk(rows, self.ffn.feedforward_channels)
+        )
         if chunk is not None and chunk < len(route.rows):
             return self._forward_chunks(rows, route, grid.masks, chunk)
         x = rows.index_select(0, route.rows)  # [B * K * N, C]

@@ -1,0 +1,193 @@
+import copy
+
+import mmdet.models.backbones.swin as mmdet_swin
+import mmseg.models.backbones.swin as mmseg_swin
+import pytest
+import torch
+from torch import nn
+
+import sparsevit_mm
+from sparsevit_mm.models import SparseSwin, find_sparse_backbone, sparsify
+
+from .conftest import randomize
+
+TINY = dict(embed_dims=16, depths=(2, 3), num_heads=(2, 4), strides=(4, 2), out_indices=(0, 1))
+
+
+class Segmentor(nn.Module):
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Conv2d(32, 5, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.backbone(x)[-1])
+
+
+def segmentor(stock=mmdet_swin.SwinTransformer, **arguments) -> Segmentor:
+    backbone = stock(**TINY | arguments)
+    backbone.init_weights()
+    model = Segmentor(randomize(backbone))
+    model.eval()
+    return model
+
+
+@pytest.mark.parametrize('stock', [mmdet_swin.SwinTransformer, mmseg_swin.SwinTransformer])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(),
+        dict(window_size=12, mlp_ratio=2, qk_scale=0.4, qkv_bias=False),
+        dict(patch_norm=False, strides=(4, 4), out_indices=(1,)),
+        dict(use_abs_pos_embed=True, pretrain_img_size=112),
+        dict(norm_cfg=dict(type='LN', eps=1e-2), act_cfg=dict(type='ReLU')),
+    ],
+    ids=str,
+)
+def test_a_stock_model_stays_what_it_is_at_sparsity_zero(stock, arguments):
+    model = segmentor(stock, **arguments)
+    images = torch.randn(2, 3, 112, 112)
+    with torch.no_grad():
+        before = model(images)
+        assert sparsify(model, 0) is model
+        assert isinstance(model.backbone, SparseSwin)
+        torch.testing.assert_close(model(images), before, atol=1e-4, rtol=1e-4)
+        model.backbone.sparsity = 0.7
+        assert not torch.allclose(model(images), before, atol=1e-3)
+
+
+def test_parameters_are_the_same_objects_and_optimizers_hold_on():
+    model = segmentor()
+    named = dict(model.named_parameters())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    sparsify(model, (0.5, 0, 0.5))
+    assert {name: id(p) for name, p in model.named_parameters()} == {name: id(p) for name, p in named.items()}
+    before = model.backbone.stages[1].blocks[2].attn.w_msa.qkv.weight.clone()
+    model.train()
+    model(torch.randn(1, 3, 112, 112)).square().mean().backward()
+    optimizer.step()
+    assert not torch.equal(model.backbone.stages[1].blocks[2].attn.w_msa.qkv.weight, before)
+
+
+def test_state_of_modules_is_kept():
+    model = segmentor(drop_path_rate=0.3, drop_rate=0.1, attn_drop_rate=0.2, frozen_stages=1, with_cp=True)
+    model.train()
+    stock = copy.deepcopy(model.backbone)
+    backbone = sparsify(model, 0.5).backbone
+    assert backbone.training and not backbone.stages[0].training and backbone.frozen_stages == 1
+    for ours, theirs in zip(backbone.stages, stock.stages):
+        for a, b in zip(ours.blocks, theirs.blocks):
+            assert a.attn.drop.drop_prob == b.attn.drop.drop_prob
+            assert (a.attn.w_msa.attn_drop.p, a.attn.w_msa.proj_drop.p, a.with_cp) == (0.2, 0.1, True)
+    assert not any(p.is_meta for p in backbone.parameters()) and not any(b.is_meta for b in backbone.buffers())
+    assert set(backbone.state_dict()) == set(stock.state_dict())
+    assert {n for n, p in backbone.named_parameters() if p.requires_grad} == {
+        n for n, p in stock.named_parameters() if p.requires_grad
+    }
+
+
+def test_on_a_model_of_ours_it_sets_the_sparsity():
+    model = Segmentor(SparseSwin(**TINY))
+    backbone = model.backbone
+    assert sparsevit_mm.sparsify(model, 0.4).backbone is backbone
+    assert backbone.sparsity == (0.4,) * 3
+    with pytest.raises(ValueError, match='sparse already; selector can only be chosen when it is built'):
+        sparsify(model, 0.4, selector=dict(type='sparsevit_mm.RandomSelector'))
+
+
+def test_options_reach_the_backbone():
+    backbone = sparsify(segmentor(), 0.5, selector=dict(type='sparsevit_mm.RandomSelector', seed=5)).backbone
+    assert backbone.stages[0].selector.seed == 5
+
+
+def test_a_bare_backbone_gives_its_sparse_form():
+    stock = segmentor().backbone
+    sparse = sparsify(stock, 0.5)
+    assert isinstance(sparse, SparseSwin)
+    assert sparse.patch_embed.projection.weight is stock.patch_embed.projection.weight
+
+
+@pytest.mark.parametrize(
+    ('make', 'options', 'message'),
+    [
+        (lambda: Segmentor(nn.Conv2d(3, 32, 1)), {}, r'no backbone that we know \(Conv2d\).*SwinTransformer of mmdet'),
+        (lambda: nn.ModuleList([segmentor(), segmentor()]), {}, 'has 2 Swin backbones'),
+        (segmentor, dict(sparsity=0.95e1), r'must lie in \[0, 1\)'),
+        (segmentor, dict(backbone_type='PrunedViT'), "backbone_type 'PrunedViT' is not known for a Swin"),
+        (segmentor, dict(temperature=1), 'an option that SparseSwin does not take'),
+    ],
+)
+def test_mistakes(make, options, message):
+    model = make()
+    kinds = [type(module) for module in model.modules()]
+    with pytest.raises(ValueError, match=message):
+        sparsify(model, **options)
+    assert [type(module) for module in model.modules()] == kinds
+
+
+def test_find_sparse_backbone():
+    model = Segmentor(SparseSwin(**TINY))
+    assert find_sparse_backbone(model) is model.backbone
+    assert find_sparse_backbone(nn.DataParallel(model)) is model.backbone
+    assert find_sparse_backbone(model.backbone) is model.backbone
+    with pytest.raises(ValueError, match=r'no sparse backbone, its backbone is a SwinTransformer.*sparsify'):
+        find_sparse_backbone(segmentor())
+    with pytest.raises(ValueError, match='has 2 sparse backbones'):
+        find_sparse_backbone(nn.ModuleList([model, SparseSwin(**TINY)]))
+
+
+@pytest.mark.slow
+def test_detector_goes_on_working_through_mmdet():
+    import numpy as np
+    from mmdet.apis import DetInferencer, inference_detector, init_detector
+
+    config = 'mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py'
+    from mmengine.hub import get_config
+
+    cfg = get_config(config)
+    cfg.model.backbone.init_cfg = None
+    cfg.test_dataloader.dataset.pipeline[1].scale = (160, 128)  # inference rewrites the pipeline of the config it gets
+    model = init_detector(copy.deepcopy(cfg), device='cpu', palette='coco')
+    randomize(model.backbone)
+    image = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
+    before = inference_detector(model, image).pred_instances
+    sparsify(model, 0)
+    after = inference_detector(model, image).pred_instances
+    torch.testing.assert_close(before.bboxes, after.bboxes, atol=1e-2, rtol=1e-3)
+    sparsify(model, 0.6)
+    with find_sparse_backbone(model).record_selections() as records:
+        inference_detector(model, image)
+    assert records[0].kept.shape[1] < records[0].num_units
+
+    inferencer = DetInferencer(model=cfg, weights=None, device='cpu', palette='coco')
+    sparsify(inferencer.model, 0.5)
+    result = inferencer(image, return_vis=False, no_save_vis=True)
+    assert len(result['predictions']) == 1
+
+
+@pytest.mark.slow
+def test_segmentor_goes_on_working_through_mmseg():
+    import numpy as np
+    from mmengine.hub import get_config
+    from mmseg.apis import MMSegInferencer, inference_model, init_model
+
+    cfg = get_config('mmseg::swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py')
+    cfg.model.backbone.init_cfg = None
+    cfg.model.pretrained = None
+    for head in (cfg.model.decode_head, cfg.model.auxiliary_head):
+        head.norm_cfg = dict(type='BN')
+    cfg.test_pipeline[1].scale = (160, 128)
+    cfg.test_dataloader.dataset.pipeline = cfg.test_pipeline
+    model = init_model(copy.deepcopy(cfg), device='cpu')
+    randomize(model.backbone)
+    image = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
+    before = inference_model(model, image).seg_logits.data
+    after = inference_model(sparsify(model, 0), image).seg_logits.data
+    torch.testing.assert_close(before, after, atol=1e-3, rtol=1e-3)
+    with find_sparse_backbone(sparsify(model, 0.6)).record_selections() as records:
+        inference_model(model, image)
+    assert records[0].kept.shape[1] < records[0].num_units
+
+    inferencer = MMSegInferencer(model=cfg, device='cpu', dataset_name='ade20k')
+    sparsify(inferencer.model, 0.5)
+    assert inferencer(image, show=False)['predictions'].shape == (96, 128)
