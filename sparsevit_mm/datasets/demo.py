@@ -5,7 +5,7 @@
 
     demo.json                             what it is made of; written last
     images/{train,val}/000000.jpg         448x448
-    labels/{train,val}/000000.png         0 background, 1..10 the digits 0..9
+    labels/{train,val}/000000.png         0 background, 1..10 plates with the digits 0..9
     annotations/instances_{train,val}.json  COCO format, run-length masks
 """
 
@@ -96,7 +96,7 @@ def _is_complete(root: Path, wanted: dict) -> bool:
     if found != wanted:
         told = {key: found.get(key) for key in wanted if found.get(key) != wanted[key]}
         raise ValueError(
-            f'{root} holds another demo set ({told}, asked for {({key: wanted[key] for key in told})}). '
+            f'{root} holds another demo set ({told}, asked for { ({key: wanted[key] for key in told}) }). '
             f'Choose another directory, or delete this one to have it made anew.'
         )
     for split, count in wanted['counts'].items():

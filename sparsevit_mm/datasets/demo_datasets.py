@@ -41,7 +41,7 @@ def _split_root(split: str, data_root: str | None) -> Path:
 
 @DATASETS.register_module(name='DemoSegDataset')
 def demo_seg_dataset(split: str, data_root: str | None = None, **kwargs: object) -> 'BaseSegDataset':
-    """Semantic maps of the demo set: background and ten digits.
+    """Semantic maps of the demo set: background, and number plates with one of ten digits.
 
     Args:
         split: ``'train'`` or ``'val'``.
@@ -58,7 +58,7 @@ def demo_seg_dataset(split: str, data_root: str | None = None, **kwargs: object)
 
 @DATASETS.register_module(name='DemoCocoDataset')
 def demo_coco_dataset(split: str, data_root: str | None = None, **kwargs: object) -> 'CocoDataset':
-    """Boxes and instance masks of the demo set, one category a digit.
+    """Boxes and instance masks of the number plates in the demo set, one category a digit.
 
     Args:
         split: ``'train'`` or ``'val'``.
