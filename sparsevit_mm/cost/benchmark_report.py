@@ -188,7 +188,8 @@ class BenchmarkReport:
         ]
         table = Table(title=self.environment.describe(), title_justify='left', box=box.SIMPLE_HEAD)
         for column in columns + ['backbone share'] * self.whole_model:
-            table.add_column(column, justify='left' if column in ('config', 'backbone', 'sparsity') else 'right')
+            text = column in ('config', 'backbone', 'sparsity')
+            table.add_column(column, justify='left' if text else 'right', overflow='fold')
         for row in self.rows:
             latency = row.latency
             cells = [row.config] * configs + [

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -96,3 +97,9 @@ def test_table_of_whole_models_shows_the_share_of_the_backbone():
     row = _row((0.5,), 2.0, 10, backbone_latency=_latency(0.5))
     assert _report(row).to_dict()['rows'][0]['backbone_share'] == 0.25
     assert 'backbone share' in _printed(_report(row)) and '25%' in _printed(_report(row))
+
+
+def test_long_names_of_configs_are_not_cut():
+    name = 'a_config_with_a_name_that_is_longer_than_any_column_of_the_table_' * 3
+    rows = [replace(STOCK, config=name), SPARSE]
+    assert '\N{HORIZONTAL ELLIPSIS}' not in _printed(_report(*rows)) and 'config' in _printed(_report(*rows))
