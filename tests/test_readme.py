@@ -78,7 +78,9 @@ def test_chinese_readme_is_in_step() -> None:
         code = [line for line in re.findall(r'^```.*?^```', text, re.DOTALL | re.MULTILINE)]
         return {
             'code': [re.sub(r'#.*', '', block) for block in code],
-            'headings': [len(marks) for marks in re.findall(r'^(#+) ', re.sub(r'(?ms)^```.*?^```', '', text), re.MULTILINE)],
+            'headings': [
+                len(marks) for marks in re.findall(r'^(#+) ', re.sub(r'(?ms)^```.*?^```', '', text), re.MULTILINE)
+            ],
             'table rows': [row.count('|') for row in re.findall(r'^\|.*\|$', text, re.MULTILINE)],
             'links': sorted(t for t in re.findall(r'\]\(([^)]+)\)', text) if not t.startswith('README')),
         }
