@@ -55,7 +55,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add('--seed', type=int, help='of the search and of the choice of images (default: 0)')
     add('--storage', metavar='URL', help='database of the study (default: study.sqlite3 in the work dir)')
     add('--study-name', metavar='NAME', help='of the study in the database (default: sparsity)')
-    add('--work-dir', metavar='DIR', help='where results go (default: work_dirs/CONFIG_search)')
+    add('--work-dir', metavar='DIR', help='where results go (default: work_dirs/NAME_search)')
     add('--resume', action='store_true', help='go on with the study that is there')
     add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides of the config')
     add('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
@@ -111,7 +111,9 @@ def search(args: argparse.Namespace) -> tuple[Outcome, Path]:
 
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = search_config(args)
-    set_work_dir(cfg, args.config, args.work_dir or str(Path('work_dirs', f'{Path(args.config).stem}_search')))
+    name = Path(args.config).stem
+    name = name if name.endswith('search') else f'{name}_search'
+    set_work_dir(cfg, args.config, args.work_dir or str(Path('work_dirs', name)))
     runner = build_runner(cfg)
     load_into(runner.model.module if is_model_wrapper(runner.model) else runner.model, args.checkpoint)
     runner.test()

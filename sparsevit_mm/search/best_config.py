@@ -4,16 +4,14 @@ import copy
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pprint import pformat
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from mmengine.config import Config
+from mmengine.config import Config
 
 __all__ = ['found_config', 'write_inheriting_config']
 
 
-def found_config(cfg: 'Config', sparsity: Sequence[float], checkpoint: str | os.PathLike | None = None) -> 'Config':
+def found_config(cfg: Config, sparsity: Sequence[float], checkpoint: str | os.PathLike | None = None) -> Config:
     """What a user trains and tests after a search.
 
     Beside the sparsity it differs from what was searched in what would be wrong afterwards: a search loop in the
@@ -37,33 +35,34 @@ def found_config(cfg: 'Config', sparsity: Sequence[float], checkpoint: str | os.
     if checkpoint is not None:
         drop_pretrained(cfg)
         cfg.load_from = str(checkpoint) if '://' in str(checkpoint) else str(Path(checkpoint).resolve())
-        cfg.resume = False
+        if cfg.get('resume'):
+            cfg.resume = False
     return cfg
 
 
-def write_inheriting_config(cfg: 'Config', base: str | os.PathLike, path: str | os.PathLike, header: str) -> None:
+def write_inheriting_config(cfg: Config, base: str | os.PathLike | None, path: str | os.PathLike, header: str) -> None:
     """Writes a config file that inherits another one and says only what differs.
 
     A base in mmengine's pure Python style cannot be inherited by a text config; then the whole config is written.
 
     Args:
         cfg: What the file is to give when it is loaded.
-        base: The config file that it inherits, or ``package::...``.
+        base: The config file that it inherits, or ``package::...``; None for a file that stands alone.
         path: Where it is written.
         header: Docstring of the file.
     """
     from ..config import load_config
 
-    path = Path(path)
-    wanted = cfg.to_dict()
-    overrides = _overrides(load_config(base).to_dict(), wanted)
-    lines = [f'"""{header.strip()}\n"""\n', f'_base_ = [{_reference(base, path.parent)!r}]\n']
-    lines += [f'{key} = {pformat(value, width=112, sort_dicts=False)}\n' for key, value in overrides.items()]
-    unfinished = path.with_name(f'.{os.getpid()}.{path.name}')
+    path, wanted = Path(path), cfg.to_dict()
+    head = f'"""{header.strip()}\n"""\n\n'
+    # mmengine takes a file's name for a module's
+    unfinished = path.with_name(f'unfinished_{os.getpid()}_{path.name}')
     try:
-        unfinished.write_text('\n'.join(lines))
-        if not _gives(unfinished, wanted):
-            unfinished.write_text(f'"""{header.strip()}\n"""\n\n{cfg.pretty_text}')
+        if base is not None:
+            overrides = Config(_overrides(load_config(base).to_dict(), wanted)).pretty_text
+            unfinished.write_text(f'{head}_base_ = [{_reference(base, path.parent)!r}]\n\n{overrides}')
+        if base is None or not _gives(unfinished, wanted):
+            unfinished.write_text(head + cfg.pretty_text)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -83,7 +83,7 @@ class LatencyCost:
         dtype: str = 'float32',
         device: str = 'cpu',
         choices: Sequence[float] = DEFAULT_CHOICES,
-        rounds: int = 6,
+        rounds: int = 5,
         min_round_time: float = 0.1,
         measure: Callable[..., list] | None = None,
     ) -> None:
@@ -145,6 +145,7 @@ class LatencyCost:
             sparsities=list(sparsities),
             rounds=rounds,
             min_round_time=self.min_round_time,
+            warmup=1,
             **self.options,
         )
 

@@ -14,6 +14,12 @@ from .results import Evaluation, Outcome
 __all__ = ['format_sparsity', 'report_text', 'table_rows', 'write_report']
 
 
+_NEAR_BUDGET = (
+    'Under a budget the search tries settings that use it up, so that below it little but the uniform settings is '
+    'known; search without a budget for the whole front.'
+)
+
+
 def write_report(outcome: Outcome, folder: str | os.PathLike, facts: Mapping[str, str], title: str = '') -> list[Path]:
     """Writes ``pareto.csv``, ``candidates.csv``, ``pareto.png`` and ``report.md``.
 
@@ -89,7 +95,7 @@ def report_text(outcome: Outcome, facts: Mapping[str, str], title: str = '') -> 
         name = f'**{name}**' if name == 'found' else name
         sparsity = format_sparsity(e.sparsity)
         lines.append(f'| {name} | {sparsity} | {e.accuracy:.4g} | {cost} | {e.cost / outcome.dense_cost:.3f} |')
-    lines += ['', 'Front: no other setting was found that is both cheaper and better. ', '']
+    lines += ['', 'Front: no other evaluated setting is both cheaper and at least as good. ' + _NEAR_BUDGET, '']
     lines += ['## How', '']
     lines += [f'- {name}: {text}' for name, text in {**facts, **_counts(outcome)}.items()]
     return '\n'.join(lines) + '\n'

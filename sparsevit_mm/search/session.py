@@ -1,6 +1,8 @@
 """One search in one work dir: the study of a model, and the files that come of it."""
 
 import hashlib
+import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ['SearchOptions', 'SearchSession']
 
+REPORT_INTERVAL = 10.0  # seconds between two reports while the search runs
 # Set by tools for a run, no part of what a config says.
 _OF_THE_RUN = ('work_dir', 'launcher', 'resume', 'load_from', 'test_cfg')
 
@@ -89,6 +92,8 @@ class SearchSession:
         folder: str | Path,
     ) -> None:
         self.cfg, self.split, self.options, self.folder = cfg, split, options, Path(folder)
+        self._written: Evaluation | None = None
+        self._written_at = -math.inf
         space = backbone.sparsity_space(options.choices)
         conditions = {}
         if options.budget_metric == 'latency':
@@ -120,16 +125,17 @@ class SearchSession:
         )
 
     def tell(self, candidate: Candidate, metrics: Mapping[str, Any], seconds: float) -> Evaluation | None:
-        """Stores a result, and writes the files anew where it is the best one so far."""
-        best = self.study.outcome().best
+        """Stores a result, and writes the files anew now and then after the best one has changed."""
         evaluation = self.study.tell(candidate, metrics, seconds)
-        if evaluation is not None and self.study.outcome().best != best:
+        outcome = self.study.outcome()
+        if outcome.best != self._written and time.monotonic() - self._written_at > REPORT_INTERVAL:
             self.write()
         return evaluation
 
     def write(self) -> Outcome:
         """Writes all files from the study as it stands."""
         outcome = self.study.outcome()
+        self._written, self._written_at = outcome.best, time.monotonic()
         write_report(outcome, self.folder, self._facts(), self._title())
         if outcome.best is not None:
             self._write_best_config(outcome, outcome.best)

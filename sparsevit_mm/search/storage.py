@@ -101,7 +101,7 @@ class StudyLock:
             import fcntl
         except ImportError:  # Windows; SQLite's own locks still keep the file whole
             return
-        lock = path.with_name(path.name + '.lock')
+        lock = path.with_name(f'.{path.name}.lock')
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(lock, 'a+')  # noqa: SIM115 - open as long as the study is
