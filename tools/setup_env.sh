@@ -77,7 +77,7 @@ check_python() {
                 "Remove that folder and run this again."
         fi
         for other in python3.12 python3.11 python3.10; do
-            if command -v "$other" >/dev/null; then
+            if "$other" -c '' 2>/dev/null; then
                 fail "'$python' is $("$python" --version 2>&1), but 3.10, 3.11 or 3.12 is needed. There is one here; run:" \
                     "PYTHON=$other bash tools/setup_env.sh"
             fi
@@ -136,8 +136,8 @@ take_lock() {
     if command -v flock >/dev/null; then
         exec 9>"$CACHE/setup.lock"
         if ! flock -n 9; then
-            say 'another set-up is at work (or what an interrupted one left compiling): waiting for it'
-            flock 9
+            say 'another set-up is at work, or what a killed one left compiling: waiting for it'
+            until flock -w 60 9; do say '... still waiting'; done
         fi
         return
     fi
