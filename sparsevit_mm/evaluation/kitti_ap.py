@@ -16,6 +16,7 @@ from .kitti_overlaps import bev_overlaps, image_overlaps, space_overlaps
 __all__ = ['CLASSES', 'DIFFICULTIES', 'KINDS', 'kitti_average_precision']
 
 KINDS = ('2D', 'BEV', '3D', 'AOS')
+IN_IMAGE = ('2D', 'AOS')  # the kit has no loose overlaps for these
 RECALL_POINTS = 41
 
 
@@ -81,7 +82,8 @@ def kitti_average_precision(
 
     Returns:
         ``{class}_{kind}_{AP11|AP40}_{difficulty}_{strict|loose}``, and over all classes
-        ``Overall_{kind}_{AP11|AP40}_{difficulty}`` (strict) and the same with ``_loose``.
+        ``Overall_{kind}_{AP11|AP40}_{difficulty}`` (strict) and for BEV and 3D the same with ``_loose``.
+        In the image both bounds are the same, and AOS goes without the last part.
     """
     pairs = [(_with_boxes(truth), _with_boxes(found)) for truth, found in zip(ground_truth, detections, strict=True)]
     results: dict[str, float] = {}
@@ -91,24 +93,24 @@ def kitti_average_precision(
             wanted = CLASSES[name]
             for difficulty in DIFFICULTIES:
                 frames = [_frame(*pair, table, wanted, difficulty) for pair, table in zip(pairs, overlaps)]
-                in_image = kind in ('2D', 'AOS')
                 strict = _ap(frames, kind, wanted.strict)
-                # The kit has no loose overlaps in the image.
-                loose = strict if in_image else _ap(frames, kind, wanted.loose)
+                loose = strict if kind in IN_IMAGE else _ap(frames, kind, wanted.loose)
                 for rule, ap in zip(('AP11', 'AP40'), zip(strict, loose)):
-                    results[f'{name}_{kind}_{rule}_{difficulty.name}_strict'] = ap[0]
-                    results[f'{name}_{kind}_{rule}_{difficulty.name}_loose'] = ap[1]
+                    key = f'{name}_{kind}_{rule}_{difficulty.name}'
+                    results |= {key: ap[0]} if kind == 'AOS' else {f'{key}_strict': ap[0], f'{key}_loose': ap[1]}
     return results | _overall(results, classes, kinds)
 
 
 def _overall(results: Mapping[str, float], classes: Sequence[str], kinds: Sequence[str]) -> dict[str, float]:
     means = {}
     for kind in kinds:
+        endings = {'AOS': ('',), '2D': ('_strict',)}.get(kind, ('_strict', '_loose'))
         for rule in ('AP11', 'AP40'):
             for difficulty in DIFFICULTIES:
-                tail = f'{kind}_{rule}_{difficulty.name}'
-                for bound, suffix in (('strict', ''), ('loose', '_loose')):
-                    means[f'Overall_{tail}{suffix}'] = float(np.mean([results[f'{c}_{tail}_{bound}'] for c in classes]))
+                key = f'{kind}_{rule}_{difficulty.name}'
+                for ending in endings:
+                    mean = np.mean([results[f'{name}_{key}{ending}'] for name in classes])
+                    means[f'Overall_{key}{ending.removesuffix("_strict")}'] = float(mean)
     return means
 
 
@@ -123,7 +125,7 @@ def _with_boxes(objects: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _overlaps(kind: str, truth: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> np.ndarray:
-    if kind in ('2D', 'AOS'):
+    if kind in IN_IMAGE:
         return image_overlaps(found['bbox'], truth['bbox'])
     if not len(found['box']) or not len(truth['box']):
         return np.zeros((len(found['box']), len(truth['box'])))
@@ -168,7 +170,7 @@ def _ap(frames: Sequence[_Frame], kind: str, min_overlap: float) -> tuple[float,
     thresholds = _thresholds(scores, num_truth)
     counts = np.zeros((3, len(thresholds)))  # true positives, false positives, similarity
     for frame in frames:
-        counts += _count(frame, min_overlap, thresholds, with_dontcare=kind in ('2D', 'AOS'))
+        counts += _count(frame, min_overlap, thresholds, with_dontcare=kind in IN_IMAGE)
     true, false, similarity = counts
     hits = similarity if kind == 'AOS' else true
     precision = np.divide(hits, true + false, out=np.zeros_like(hits), where=true + false > 0)

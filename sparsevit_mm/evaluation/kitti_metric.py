@@ -23,11 +23,12 @@ class KittiMonoMetric(BaseMetric):
     It takes the place of mmdet3d's ``KittiMetric``, whose rotated overlaps are CUDA kernels, by a
     change of ``type`` alone. The names of its results are mmdet3d's:
     ``pred_instances_3d/KITTI/Car_3D_AP40_moderate_strict`` (required overlap .7 for cars, .5 for
-    pedestrians and cyclists; ``loose``: .5 and .25) with ``3D``, ``BEV``, ``2D`` or ``AOS``
-    (orientation) and ``AP40`` or ``AP11``, and over the classes
+    pedestrians and cyclists; ``loose``: .5 and .25) with ``3D``, ``BEV`` or ``2D``, ``AP40`` or
+    ``AP11``, and ``easy``, ``moderate`` or ``hard``, and over the classes
     ``pred_instances_3d/KITTI/Overall_3D_AP40_moderate`` with the strict overlaps, which is the one
-    to report, and ``..._moderate_loose``, which tells weak detectors apart. Boxes in the image are
-    projections of the boxes in space.
+    to report. Beside these there are ``.../Overall_3D_AP40_moderate_loose``, which tells weak
+    detectors apart, and orientation similarity, ``.../Car_AOS_AP40_moderate``. Boxes in the image
+    are projections of the boxes in space.
 
     Two things differ from mmdet3d: images are looked up in the annotation file by file name, so any
     part of a data set can be evaluated (mmdet3d takes the index in the evaluated set for the index in
@@ -109,7 +110,14 @@ class KittiMonoMetric(BaseMetric):
     def _infos_of(self, images: Sequence[str]) -> dict:
         """The annotation file with the entries of these images, in their order."""
         content = load(self.ann_file, backend_args=self.backend_args)
-        entries = {PurePosixPath(e['images'][self.default_cam_key]['img_path']).name: e for e in content['data_list']}
+        camera, data_list = self.default_cam_key, content['data_list']
+        lacking = [entry for entry in data_list if 'img_path' not in entry['images'].get(camera, {})]
+        if lacking:
+            known = [key for key, view in lacking[0]['images'].items() if isinstance(view, dict) and 'img_path' in view]
+            raise ValueError(
+                f'default_cam_key is {camera!r}, but ann_file {self.ann_file} has images of {", ".join(known)}.'
+            )
+        entries = {PurePosixPath(entry['images'][camera]['img_path']).name: entry for entry in data_list}
         for image in images:
             if image not in entries:
                 raise ValueError(
@@ -144,11 +152,11 @@ def _detections(converter: object, boxes: Mapping, info: Mapping, names: Sequenc
 def _table(scores: Mapping[str, float], classes: Sequence[str], kinds: Sequence[str]) -> str:
     """AP40 of every class and kind, easy, moderate and hard, with strict and loose overlaps."""
     levels = [difficulty.name for difficulty in DIFFICULTIES]
-    columns = [(bound, level) for bound in ('strict', 'loose') for level in levels]
-    lines = [f'{"AP40":<16}' + ''.join(f'{level + (" (loose)" if b == "loose" else ""):>18}' for b, level in columns)]
+    lines = [f'{"AP40":<16}' + ''.join(f'{level:>16}' for level in [*levels, *(f'{n}, loose' for n in levels)])]
     for name in [*classes, 'Overall']:
         for kind in kinds:
-            keys = [f'{name}_{kind}_AP40_{level}_{bound}' for bound, level in columns]
-            values = [scores[key if key in scores else key.removesuffix('_strict')] for key in keys]
-            lines.append(f'{name + " " + kind:<16}' + ''.join(f'{value:18.4f}' for value in values))
+            keys = [f'{name}_{kind}_AP40_{level}{bound}' for bound in ('_strict', '_loose') for level in levels]
+            values = [scores.get(key, scores.get(key.removesuffix('_strict'))) for key in keys]
+            cells = ('' if value is None else f'{value:.4f}' for value in values)
+            lines.append(f'{name + " " + kind:<16}' + ''.join(f'{cell:>16}' for cell in cells))
     return '\n'.join(lines)

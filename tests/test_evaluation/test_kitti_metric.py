@@ -140,7 +140,7 @@ def test_images_without_detections_and_one_class(ann_file, scenes):
 
 def test_boxes_in_the_image_alone(ann_file, scenes):
     results = evaluate(KittiMonoMetric(ann_file, metric='img_bbox'), samples(scenes[1]))
-    assert {name.split('_')[-4] for name in results if 'Car' in name} == {'2D', 'AOS'}
+    assert {name.split('/Car_')[1].split('_AP')[0] for name in results if 'Car' in name} == {'2D', 'AOS'}
 
 
 def test_mistakes_are_named(ann_file, scenes):
@@ -154,6 +154,8 @@ def test_mistakes_are_named(ann_file, scenes):
         evaluate(KittiMonoMetric(ann_file), [samples(scenes[1])[0] | dict(img_path=None)])
     with pytest.raises(ValueError, match=r"got classes \['Bus'\], none to evaluate"):
         evaluate(KittiMonoMetric(ann_file), samples(scenes[1]), classes=['Bus'])
+    with pytest.raises(ValueError, match=r"default_cam_key is 'CAM_2', but ann_file .* has images of CAM2"):
+        evaluate(KittiMonoMetric(ann_file, default_cam_key='CAM_2'), samples(scenes[1]))
     with pytest.raises(ValueError, match='got no images; it needs results'):
         evaluate(KittiMonoMetric(ann_file), [])
 
