@@ -6,16 +6,17 @@ NumPy arrays in them, and their statistics methods, pickled as ``getattr(History
 below allows these and no more: a real ``getattr`` would hand a crafted file every attribute of every object,
 a real ``numpy.dtype`` one with object or overlapping fields, so both are stand-ins that know a few arguments.
 
-And mmcv's operators know no bfloat16: they are made to compute in float32 instead.
+And mmcv's operators and the losses of mmdet3d's PGD know no bfloat16: they are made to compute in float32 instead.
 """
 
 import functools
 import importlib
+import sys
 from collections.abc import Callable
 from pickle import UnpicklingError
 from typing import Any
 
-__all__ = ['allow_mmengine_checkpoints', 'run_mmcv_ops_in_float32']
+__all__ = ['allow_mmengine_checkpoints', 'compute_pgd_losses_in_float32', 'run_mmcv_ops_in_float32']
 
 # The methods that HistoryBuffer registers for itself.
 STATISTICS = ('min', 'max', 'current', 'mean')
@@ -154,3 +155,31 @@ def _widen(function: Any) -> None:
         return backward(ctx, *(convert(grad, torch.bfloat16, torch.float32) for grad in grads))
 
     function.forward, function.backward = staticmethod(wide_forward), staticmethod(wide_backward)
+
+
+def compute_pgd_losses_in_float32() -> None:
+    """Let mmdet3d's PGD train under autocast: the losses of its head leave it and take float32.
+
+    They write values of half precision into float32 targets, which torch refuses. It may be called any number of
+    times. Where the head has not been imported it does nothing, so call it when the model is built.
+    """
+    head = getattr(sys.modules.get('mmdet3d.models.dense_heads'), 'PGDHead', None)
+    if head is not None and not hasattr(head.loss_by_feat, '__wrapped__'):
+        head.loss_by_feat = _outside_autocast(head.loss_by_feat)
+
+
+def _outside_autocast(method: Callable) -> Callable:
+    import torch
+
+    def widen(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
+        return type(value)(map(widen, value)) if isinstance(value, list | tuple) else value
+
+    @functools.wraps(method)
+    def wide_method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        device = next(self.parameters()).device.type
+        with torch.autocast(device, enabled=False):
+            return method(self, *map(widen, args), **{key: widen(value) for key, value in kwargs.items()})
+
+    return wide_method

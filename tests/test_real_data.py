@@ -1,6 +1,8 @@
 """Stock configs with `SparseSwin` swapped in by one override: training steps and predictions on real images."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import torch
 pytest.importorskip('mmcv.ops')
 
 from mmengine.config import Config
+from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner import Runner
 from torch import nn
 
@@ -231,41 +234,55 @@ def test_pgd_on_kitti(data_root, tmp_path):
     assert set(found.labels_3d.tolist()) <= {0, 1, 2}
 
 
-def test_fcos3d_computes_losses_and_boxes_on_drawn_data(tmp_path):
-    pytest.importorskip('mmdet3d')
-    from mmdet3d.structures import CameraInstance3DBoxes, Det3DDataSample
-    from mmengine.structures import InstanceData
+EPOCH = ['train_cfg.max_epochs=1', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=1']
 
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'name, options',
+    [
+        ('mask-rcnn_swin-t-p4-w7_fpn_24e_coco-mini_sparse-adapt', EPOCH),
+        ('upernet_swin-t-p4-w7_4k_camvid-360x480_sparse-adapt', ['train_cfg.max_iters=2', 'train_cfg.val_interval=2']),
+        ('pgd_swin-t-p4-w7_fpn_48e_kitti-mini-mono3d_sparse-adapt', EPOCH),
+    ],
+)
+def test_adaptation_configs_of_the_small_sets_train_and_validate(data_root, tmp_path, monkeypatch, name, options):
+    monkeypatch.chdir(data_root.parent)
+    options = [*options, 'load_from=None', 'default_hooks.checkpoint=None', 'default_hooks.logger.interval=1']
+    for loader in ('train', 'val'):
+        options += [f'{loader}_dataloader.num_workers=0', f'{loader}_dataloader.persistent_workers=False']
+        options += [f'{loader}_dataloader.dataset.indices={2 if loader == "train" else 1}']
+    command = ['tools/train.py', f'configs/sparsevit/{name}.py', '--work-dir', str(tmp_path), '--cfg-options', *options]
+    run = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+    log = next(tmp_path.glob('*/vis_data/scalars.json')).read_text()
+    entries = [json.loads(line) for line in log.splitlines()]
+    losses = [entry['loss'] for entry in entries if 'loss' in entry]
+    assert len(losses) == 2 and np.isfinite(losses).all()
+    assert any('loss' not in entry for entry in entries)  # the validation
+
+
+MONO3D = {
+    'FCOS3D': 'mmdet3d::fcos3d/fcos3d_r101-caffe-dcn_fpn_head-gn_8xb2-1x_nus-mono3d.py',
+    'PGD': 'mmdet3d::pgd/pgd_r101-caffe_fpn_head-gn_4xb3-4x_kitti-mono3d.py',
+}
+
+
+@pytest.mark.parametrize('wrapper', ['OptimWrapper', 'sparsevit_mm.BFloat16OptimWrapper'])
+@pytest.mark.parametrize('name', MONO3D)
+def test_monocular_detectors_compute_losses_and_boxes_on_drawn_data(tmp_path, name, wrapper):
+    pytest.importorskip('mmdet3d')
     from sparsevit_mm.apis import build_model
 
-    base = 'mmdet3d::fcos3d/fcos3d_r101-caffe-dcn_fpn_head-gn_8xb2-1x_nus-mono3d.py'
-    cfg = swapped(tmp_path, base, OVERRIDE_MONO3D)
-    torch.manual_seed(0)
-    model = build_model(cfg).train()
-    camera = [[100.0, 0, 80, 0], [0, 100.0, 48, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
-    sample = Det3DDataSample(
-        metainfo=dict(
-            cam2img=camera,
-            img_shape=(96, 160),
-            scale_factor=(1.0, 1.0),
-            box_type_3d=CameraInstance3DBoxes,
-            sample_idx=0,
-        )
-    )
-    boxes = torch.tensor([[0.0, 1, 10, 4, 1.5, 1.8, 0.3, 0, 0], [3, 1, 20, 1, 1.7, 0.6, 1, 0.5, 0]])
-    sample.gt_instances_3d = InstanceData(
-        bboxes_3d=CameraInstance3DBoxes(boxes, box_dim=9),
-        labels_3d=torch.tensor([0, 7]),
-        centers_2d=torch.tensor([[80.0, 58], [95, 53]]),
-        depths=torch.tensor([10.0, 20]),
-        attr_labels=torch.tensor([0, 2]),
-    )
-    sample.gt_instances = InstanceData(
-        bboxes=torch.tensor([[60.0, 43, 100, 58], [92, 44, 98, 53]]), labels=torch.tensor([0, 7])
-    )
+    model = build_model(swapped(tmp_path, MONO3D[name], OVERRIDE_MONO3D)).train()
+    code_size = model.bbox_head.bbox_code_size  # FCOS3D's boxes have a velocity
     image = torch.randint(0, 256, (3, 96, 160), dtype=torch.uint8)
-    data = model.data_preprocessor(dict(inputs=dict(img=[image]), data_samples=[sample]), training=True)
-    losses = model(**data, mode='loss')
+    batch = dict(inputs=dict(img=[image]), data_samples=[two_boxes(code_size)])
+    data = model.data_preprocessor(batch, training=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with OPTIM_WRAPPERS.build(dict(type=wrapper, optimizer=optimizer)).optim_context(model):
+        losses = model(**data, mode='loss')
     assert {'loss_cls', 'loss_offset', 'loss_depth', 'loss_size', 'loss_rotsin', 'loss_dir'} <= set(losses)
     total = sum(losses.values())
     assert torch.isfinite(total) and total > 0
@@ -275,4 +292,25 @@ def test_fcos3d_computes_losses_and_boxes_on_drawn_data(tmp_path):
     with torch.no_grad(), model.backbone.record_selections() as records:
         found = model.eval()(**data, mode='predict')[0].pred_instances_3d
     assert_sparse(records)
-    assert found.bboxes_3d.tensor.shape == (len(found.scores_3d), 9)
+    assert found.bboxes_3d.tensor.shape == (len(found.scores_3d), code_size)
+
+
+def two_boxes(code_size: int):
+    """A data sample of mmdet3d with a car 10 m and a pedestrian 20 m away."""
+    from mmdet3d.structures import CameraInstance3DBoxes, Det3DDataSample
+    from mmengine.structures import InstanceData
+
+    camera = [[100.0, 0, 80, 0], [0, 100.0, 48, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    size = dict(img_shape=(96, 160), scale_factor=(1.0, 1.0))
+    sample = Det3DDataSample(metainfo=dict(cam2img=camera, box_type_3d=CameraInstance3DBoxes, sample_idx=0, **size))
+    boxes = torch.tensor([[0.0, 1, 10, 4, 1.5, 1.8, 0.3, 0, 0], [3, 1, 20, 1, 1.7, 0.6, 1, 0.5, 0]])
+    sample.gt_instances_3d = InstanceData(
+        bboxes_3d=CameraInstance3DBoxes(boxes[:, :code_size], box_dim=code_size),
+        labels_3d=torch.tensor([0, 2]),
+        centers_2d=torch.tensor([[80.0, 58], [95, 53]]),
+        depths=torch.tensor([10.0, 20]),
+        attr_labels=torch.tensor([0, 2]),
+    )
+    image_boxes = torch.tensor([[60.0, 43, 100, 58], [92, 44, 98, 53]])
+    sample.gt_instances = InstanceData(bboxes=image_boxes, labels=torch.tensor([0, 2]))
+    return sample

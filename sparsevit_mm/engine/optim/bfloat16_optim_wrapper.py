@@ -7,7 +7,7 @@ import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from ...compat import run_mmcv_ops_in_float32
+from ...compat import compute_pgd_losses_in_float32, run_mmcv_ops_in_float32
 from ...registry import OPTIM_WRAPPERS
 
 __all__ = ['BFloat16OptimWrapper']
@@ -33,6 +33,7 @@ class BFloat16OptimWrapper(OptimWrapper):
                 )
         super().__init__(*args, **kwargs)
         run_mmcv_ops_in_float32()
+        compute_pgd_losses_in_float32()
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
