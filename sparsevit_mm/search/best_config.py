@@ -72,9 +72,16 @@ def _gives(path: Path, wanted: dict) -> bool:
     from ..config import load_config
 
     try:
-        return load_config(path).to_dict() == wanted
+        return _unscoped(load_config(path).to_dict()) == _unscoped(wanted)
     except ValueError:
         return False
+
+
+def _unscoped(value: Any) -> Any:
+    """Without the ``_scope_`` that mmengine notes in what comes from another package's config."""
+    if isinstance(value, Mapping):
+        return {key: _unscoped(item) for key, item in value.items() if key != '_scope_'}
+    return [_unscoped(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _overrides(base: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:

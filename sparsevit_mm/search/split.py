@@ -72,6 +72,7 @@ def split_for_search(
     train = _innermost(cfg['train_dataloader']['dataset'])
     reference = _innermost(cfg['val_dataloader']['dataset'])
     _assert_not_reported(train, cfg, ('val_dataloader', 'test_dataloader'), 'train_dataloader')
+    _assert_scorable(cfg['val_evaluator'])
     if images is not None and images < 1:
         raise ValueError(f'the number of search images must be at least 1, got {images}.')
 
@@ -236,18 +237,26 @@ def _metrics(evaluator: Any) -> Iterator[dict]:
         yield evaluator
 
 
+def _name(metric: Mapping[str, Any]) -> str:
+    return getattr(metric['type'], '__name__', str(metric['type'])).rpartition('.')[-1]
+
+
+def _assert_scorable(evaluator: Any) -> None:
+    for metric in _metrics(evaluator):
+        name = _name(metric)
+        if name in _WHOLE_SET_METRICS:
+            raise ValueError(f'{name} cannot score a part of a data set: {_WHOLE_SET_METRICS[name]}. {OWN}')
+
+
 def _evaluator(template: Any, part: Path | None) -> Any:
     """The validation evaluator, made to find the ground truth of the chosen images."""
     evaluator = copy.deepcopy(template)
     for metric in _metrics(evaluator):
-        name = getattr(metric['type'], '__name__', str(metric['type'])).rpartition('.')[-1]
-        if name in _WHOLE_SET_METRICS:
-            raise ValueError(f'{name} cannot score a part of a data set: {_WHOLE_SET_METRICS[name]}. {OWN}')
         if metric.get('ann_file') is not None:
             if part is None:
                 raise ValueError(
-                    f'{name} reads an annotation file, but the training set is not described by one of COCO or of '
-                    f'mmengine that a part could be made of. {OWN}'
+                    f'{_name(metric)} reads an annotation file, but the training set is not described by one of COCO '
+                    f'or of mmengine that a part could be made of. {OWN}'
                 )
             metric['ann_file'] = str(part)
         metric.pop('format_only', None)
