@@ -172,3 +172,24 @@ def test_mmdet3ds_published_result_on_a_real_frame(data_root):
     for level in ('easy', 'moderate', 'hard'):
         name = f'pred_instances_3d/KITTI/Overall_3D_AP11_{level}'
         assert results[name] == pytest.approx(3.0303, abs=1e-4)
+
+
+@pytest.mark.data
+def test_real_ground_truth_as_the_data_set_gives_it_is_found(data_root):
+    from mmdet3d.datasets import KittiDataset
+
+    root = data_root / 'kitti_mini'
+    options = dict(modality=dict(use_lidar=False, use_camera=True), load_type='fov_image_based', box_type_3d='Camera')
+    data = KittiDataset(str(root), 'kitti_infos_train_mono3d.json', test_mode=True, **options)
+    predictions = []
+    for i in range(len(data)):
+        info = data.get_data_info(i)
+        truth = info['eval_ann_info']
+        labels = torch.tensor(truth['gt_labels_3d'])
+        kept = (labels >= 0) & (labels < 3)
+        found = dict(bboxes_3d=truth['gt_bboxes_3d'][kept], labels_3d=labels[kept], scores_3d=torch.ones(sum(kept)))
+        predictions.append(dict(img_path=info['images']['CAM2']['img_path'], pred_instances_3d=found))
+    results = evaluate(KittiMonoMetric(str(root / 'kitti_infos_train_mono3d.json')), predictions)
+    # Of 36 cars that count as hard, all found, each but the first adds a fortieth.
+    assert results['pred_instances_3d/KITTI/Car_3D_AP40_hard_strict'] == pytest.approx(35 / 40 * 100)
+    assert results['pred_instances_3d/KITTI/Car_AOS_AP40_hard'] == pytest.approx(87.5, abs=0.01)
