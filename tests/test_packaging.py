@@ -160,6 +160,48 @@ def test_code_is_checked_and_formatted():
     run(sys.executable, '-m', 'ruff', 'format', '--check', '--no-cache', str(ROOT))
 
 
+@pytest.fixture
+def bare(tmp_path):
+    """A project folder with nothing installed, and a function that runs its set-up and returns what it says."""
+    for name in ('tools', 'requirements'):
+        shutil.copytree(ROOT / name, tmp_path / 'project' / name)
+
+    def set_up(**variables):
+        env = {k: v for k, v in os.environ.items() if k not in ('CXX', 'SPARSEVIT_MM_TORCH')}
+        env |= dict(XDG_CACHE_HOME=str(tmp_path / 'cache')) | variables
+        command = ['bash', str(tmp_path / 'project' / 'tools' / 'setup_env.sh')]
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        assert done.returncode == 1 and 'set-up stopped' in done.stderr
+        assert not (tmp_path / 'project' / '.venv').exists() and not (tmp_path / 'cache').exists()
+        return done.stderr
+
+    return set_up
+
+
+def test_set_up_with_a_wrong_python_says_what_to_install(bare, tmp_path):
+    old = tmp_path / 'old-python'
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.8.1"\nexit 1\n')
+    old.chmod(0o755)
+    message = bare(PYTHON=str(old), PATH=f'{tmp_path}:/usr/bin:/bin')
+    assert 'is Python 3.8.1, but 3.10, 3.11 or 3.12 is needed' in message
+    message = bare(PYTHON='no-such-python')
+    for line in ('apt-get install python3 python3-venv', 'dnf install', 'conda create', 'brew install'):
+        assert line in message
+
+
+def test_set_up_without_a_compiler_says_what_to_install(bare):
+    message = bare(PYTHON=sys.executable, CXX='no-such-compiler')
+    for line in ('no C++ compiler', 'apt-get install g++', 'dnf install gcc-c++', 'cxx-compiler', 'xcode-select'):
+        assert line in message
+
+
+def test_set_up_without_the_promised_torch_stops(bare, tmp_path):
+    blind = tmp_path / 'blind-python'
+    blind.write_text(f'#!/bin/sh\ncase "$*" in *"import torch"*) exit 1;; esac\nexec {sys.executable} "$@"\n')
+    blind.chmod(0o755)
+    assert 'cannot import torch' in bare(PYTHON=str(blind), SPARSEVIT_MM_TORCH='installed')
+
+
 def test_scripts_are_valid_shell():
     scripts = [*(ROOT / 'tools').glob('*.sh'), ROOT / '.ci' / 'run']
     run('bash', '-n', *map(str, scripts))
