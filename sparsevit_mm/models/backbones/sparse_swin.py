@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...ops import WindowGrid
 from ...registry import MODELS
+from ...selectors import build_selector
 from ...sparsity import SparsityLayout
 from ..checkpoints import fit_swin_tables, load_swin_backbone
 from ..layers import FoldPatchMerging, SwinStage, WindowAttention, WindowBlock
@@ -100,7 +101,10 @@ class SparseSwin(SparseBackbone):
             print_log('pretrained is deprecated, use init_cfg=dict(type="Pretrained", ...)', 'current', 30)
             init_cfg = dict(type='Pretrained', checkpoint=pretrained)
         super().__init__(init_cfg=init_cfg)
-        _check_arguments(embed_dims, patch_size, window_size, depths, num_heads, strides, out_indices, frozen_stages)
+        rates = dict(drop_rate=drop_rate, attn_drop_rate=attn_drop_rate, drop_path_rate=drop_path_rate)
+        _check_arguments(
+            embed_dims, patch_size, window_size, depths, num_heads, strides, out_indices, frozen_stages, rates
+        )
         if bypass not in BYPASSES:
             raise ValueError(f'bypass of SparseSwin must be one of {BYPASSES}, got {bypass!r}.')
         self.convert_weights = convert_weights
@@ -150,8 +154,7 @@ class SparseSwin(SparseBackbone):
                 merging = FoldPatchMerging(
                     dims, 2 * dims, stride=strides[i + 1], norm_cfg=norm_cfg if patch_norm else None
                 )
-            chooser = MODELS.build(dict(embed_dims=dims, **selector))
-            self.stages.append(SwinStage(blocks, window_size, chooser, merging))
+            self.stages.append(SwinStage(blocks, window_size, build_selector(selector, dims), merging))
         for i in self.out_indices:
             self.add_module(f'norm{i}', build_norm_layer(norm_cfg, self.num_features[i])[1])
         self.register_load_state_dict_pre_hook(fit_swin_tables)
@@ -275,6 +278,7 @@ def _check_arguments(
     strides: Sequence[int],
     out_indices: Sequence[int],
     frozen_stages: int,
+    rates: dict[str, float],
 ) -> None:
     stages = len(depths)
     if not stages or any(int(depth) < 1 for depth in depths):
@@ -288,10 +292,13 @@ def _check_arguments(
     for i, heads in enumerate(num_heads):
         if heads < 1 or (embed_dims * 2**i) % heads:
             raise ValueError(f'num_heads[{i}]={heads} must divide the {embed_dims * 2**i} channels of stage {i + 1}.')
+    for name, value in rates.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f'{name} is a probability from 0 to 1, got {value}.')
     if strides[0] != patch_size:
         raise ValueError(f'strides[0]={strides[0]} must equal patch_size={patch_size}: patches do not overlap.')
-    if window_size < 1:
-        raise ValueError(f'window_size must be at least 1, got {window_size}.')
+    if not isinstance(window_size, int) or window_size < 1:
+        raise ValueError(f'window_size must be an int from 1 on, the side of a window in tokens, got {window_size!r}.')
     if any(not 0 <= i < stages for i in out_indices) or len(set(out_indices)) != len(out_indices):
         raise ValueError(f'out_indices must be distinct stages from 0 to {stages - 1}, got {tuple(out_indices)}.')
     if not -1 <= frozen_stages <= stages:
