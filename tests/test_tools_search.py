@@ -13,12 +13,14 @@ from pathlib import Path
 
 import optuna
 import pytest
+from quick_sqlite import quick_sqlite
 from tiny_segmentation import make_project
 
 from sparsevit_mm.apis import load_config
 from sparsevit_mm.cli import run_tool
 from sparsevit_mm.search.storage import sqlite_url
 
+__all__ = ['quick_sqlite']
 ROOT = Path(__file__).parents[1]
 TOOL = ROOT / 'tools' / 'search_sparsity.py'
 # Writes a line when the evaluation of a candidate begins and when it ends, and takes its time in between.

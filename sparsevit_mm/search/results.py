@@ -82,10 +82,10 @@ class Outcome:
         unit: Unit of the cost.
         metric: Name of the metric, None as long as it is not known.
         higher_is_better: Direction of the metric.
-        over_budget: Number of different settings found over budget, none of them evaluated.
+        over_budget: Number of proposals that were over budget, none of them evaluated.
         duplicates: Number of proposals that were already known and cost nothing.
         failed: Numbers of the trials whose evaluation raised.
-        interrupted: Number of evaluations that were begun and lost with their process.
+        interrupted: Number of trials that were lost with their process or given back, and run again.
         space_size: Number of settings in the space.
         trials: Number of evaluations that the search is to make.
     """

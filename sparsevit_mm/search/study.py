@@ -5,43 +5,25 @@ import os
 import socket
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from statistics import median
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..sparsity import SparsitySpace
 from .budget import Budget, CostModel
 from .metrics import higher_is_better as grows_with_quality
 from .metrics import pick_metric
+from .opening import find_study, run_again, settle_lost_trials
 from .results import Candidate, Evaluation, Outcome
-from .storage import StudyLock, differences, jsonable, open_storage
+from .storage import StudyLock, jsonable, open_storage
+from .trials import KNOWN, OVER_BUDGET, Counts, Knowledge, evaluation_of, vector_of
 
 if TYPE_CHECKING:
     from optuna.study import Study
-    from optuna.trial import FrozenTrial, Trial
+    from optuna.trial import Trial
 
 __all__ = ['SparsityStudy']
 
-KNOWN, OVER_BUDGET = 'known', 'over budget'
-_LATEST = 12  # measured costs that correct the estimate of the next ones
 _IN_A_ROW = 200  # proposals over budget, one after the other, after which a noisy cost model gives up
-
-
-@dataclass(frozen=True)
-class _Knowledge:
-    """What the study already knows about settings.
-
-    Args:
-        seen: Trial number of every setting that must not be proposed again.
-        costs: Cost of every setting that was costed.
-        over: Settings that are over budget by more than the uncertainty of the cost model.
-        correction: Cost over estimate, the median of the latest.
-    """
-
-    seen: dict[tuple[float, ...], int] = field(default_factory=dict)
-    costs: dict[tuple[float, ...], float] = field(default_factory=dict)
-    over: tuple[tuple[float, ...], ...] = ()
-    correction: float = 1.0
 
 
 class SparsityStudy:
@@ -104,7 +86,7 @@ class SparsityStudy:
         self.stopped: str | None = None
         self._wanted_metric = metric
         self._running: dict[int, Trial] = {}
-        self._knowledge = _Knowledge()
+        self._knowledge = Knowledge()
         self._exact_costs: dict[tuple[float, ...], float] = {}
         self._identity = {
             'sites': list(space.layout.sites),
@@ -131,11 +113,14 @@ class SparsityStudy:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = open_storage(self.storage_url)
-        if self.name in optuna.get_all_study_names(storage):
-            study = optuna.load_study(study_name=self.name, storage=storage)
-            if self._may_continue(study, resume):
-                return self._continue(study, seed)
-            optuna.delete_study(study_name=self.name, storage=storage)
+        study = find_study(
+            storage, self.name, self._identity, resume=resume, alone=self._lock.held, shown=str(self.storage_url)
+        )
+        if study is not None:
+            calibration = self.cost.calibrate(study.user_attrs['calibration'])
+            self._take(study, calibration, self._limit(calibration), seed, study.user_attrs['population'])
+            settle_lost_trials(study, self.space.layout.sites)
+            return study
         calibration = self.cost.calibrate()
         limit = self._limit(calibration)
         study = optuna.create_study(
@@ -150,36 +135,6 @@ class SparsityStudy:
         for sparsity in self.space.uniform():
             study.enqueue_trial(self._params(sparsity))
         study.set_user_attr('ready', True)
-        return study
-
-    def _may_continue(self, study: 'Study', resume: bool) -> bool:
-        """Whether to take up a study that is there; False where it holds nothing and is to be begun anew."""
-        from optuna.trial import TrialState
-
-        attrs = study.user_attrs
-        finished = len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]))
-        found = f'storage {self.storage_url} holds a study {study.study_name!r} with {finished} evaluations'
-        different = differences(attrs.get('fingerprint', {}), self._identity)
-        empty = not finished and 'dense' not in attrs and self._lock.held
-        if empty and (different or not attrs.get('ready')):
-            return False
-        if different:
-            shown = '; '.join(different[:5]) + (f'; and {len(different) - 5} more' if len(different) > 5 else '')
-            raise ValueError(
-                f'{found} of another configuration: {shown}. Search as the study did, or give another work dir, '
-                f'storage or study name.'
-            )
-        if not attrs.get('ready'):
-            raise ValueError(f'{found} that another process is still setting up. Start again in a minute.')
-        if finished and not resume:
-            raise ValueError(f'{found}. Give --resume to go on with it, or another work dir, storage or study name.')
-        return True
-
-    def _continue(self, study: 'Study', seed: int) -> 'Study':
-        calibration = self.cost.calibrate(study.user_attrs['calibration'])
-        self._take(study, calibration, self._limit(calibration), seed, study.user_attrs['population'])
-        self._study = study
-        self._take_up_lost_trials()
         return study
 
     def _limit(self, calibration: Mapping[str, Any]) -> float:
@@ -197,31 +152,6 @@ class SparsityStudy:
         study.sampler = SparsitySampler(
             self.space, self._objection, self._guess, limit=aim, population_size=population, seed=seed
         )
-
-    def _take_up_lost_trials(self) -> None:
-        """Ends the trials of a process that is gone: with their result where it was stored, else to be run again.
-
-        The new trial is enqueued before the old one is failed. A kill in between enqueues it twice, which the
-        search for duplicates settles; the other way round it would be lost.
-        """
-        from optuna.trial import TrialState
-
-        for trial in self._study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-            if trial.number in self._running:
-                continue
-            result, cost = trial.user_attrs.get('result'), trial.user_attrs.get('cost')
-            if result is not None:
-                self._study.tell(trial.number, [result['accuracy'], cost])
-            else:
-                self._again(trial)
-
-    def _again(self, trial: 'FrozenTrial') -> None:
-        from optuna.trial import TrialState
-
-        params = trial.system_attrs.get('fixed_params') or trial.params
-        if set(params) == set(self.space.layout.sites):
-            self._study.enqueue_trial(dict(params), user_attrs={'retry_of': trial.number})
-        self._study.tell(trial.number, state=TrialState.FAIL)
 
     # Asking
 
@@ -272,34 +202,21 @@ class SparsityStudy:
         if sampler.exhausted:
             self._study.tell(trial, state=TrialState.PRUNED)
             return trial, None
-        return trial, self._vector(trial.params)
+        return trial, vector_of(trial, self.space.layout.sites)
 
     def _begun(self) -> int:
         from optuna.trial import TrialState
 
         return len(self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.RUNNING]))
 
-    def _learn(self) -> _Knowledge:
+    def _learn(self) -> Knowledge:
         """Reads the trials anew: other workers may have added some."""
-        from optuna.trial import TrialState
-
-        seen, costs, over = {}, {}, []
-        margin = self.limit * (1 + self.cost.tolerance)
-        for trial in self._study.get_trials(deepcopy=False):
-            if len(trial.params) < len(self.space.layout.sites):
-                continue
-            sparsity = self._vector(trial.params)
-            interrupted = trial.state == TrialState.FAIL and 'error' not in trial.user_attrs
-            if not interrupted and trial.state != TrialState.WAITING and 'duplicate_of' not in trial.user_attrs:
-                seen.setdefault(sparsity, trial.number)
-            cost = trial.user_attrs.get('cost')
-            if cost is not None:
-                costs[sparsity] = cost
-                if cost > margin:
-                    over.append(sparsity)
-        latest = [] if self.cost.exact else list(costs.items())[-_LATEST:]
-        ratios = [cost / self.cost.estimate(sparsity) for sparsity, cost in latest]
-        self._knowledge = _Knowledge(seen, costs, tuple(over), median(ratios) if ratios else 1.0)
+        self._knowledge = Knowledge.of(
+            self._study.get_trials(deepcopy=False),
+            self.space.layout.sites,
+            surely_over=self.limit * (1 + self.cost.tolerance),
+            estimate=None if self.cost.exact else self.cost.estimate,
+        )
         return self._knowledge
 
     def _objection(self, sparsity: tuple[float, ...]) -> str | None:
@@ -314,8 +231,7 @@ class SparsityStudy:
             return None
         if self.cost.exact:
             return OVER_BUDGET if self._cost(sparsity) > self.limit else None
-        dominated = any(all(s <= o for s, o in zip(sparsity, over)) for over in self._knowledge.over)
-        return OVER_BUDGET if dominated else None
+        return OVER_BUDGET if self._knowledge.does_more_than_one_over_budget(sparsity) else None
 
     def _cost(self, sparsity: tuple[float, ...]) -> float:
         if self.cost.exact:
@@ -336,9 +252,6 @@ class SparsityStudy:
 
     def _params(self, sparsity: tuple[float, ...]) -> dict[str, float]:
         return dict(zip(self.space.layout.sites, sparsity))
-
-    def _vector(self, params: Mapping[str, float]) -> tuple[float, ...]:
-        return tuple(params[site] for site in self.space.layout.sites)
 
     # Telling
 
@@ -377,7 +290,7 @@ class SparsityStudy:
         import optuna
 
         complete = self._study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
-        if any(self._vector(trial.params) == candidate.sparsity for trial in complete):
+        if any(vector_of(trial, self.space.layout.sites) == candidate.sparsity for trial in complete):
             return
         self._study.add_trial(
             optuna.trial.create_trial(
@@ -416,7 +329,7 @@ class SparsityStudy:
 
     def release(self, candidate: Candidate) -> None:
         """Gives a candidate back unevaluated, to be the first one when the search goes on."""
-        self._again(self._study.get_trials(deepcopy=False)[candidate.number])
+        run_again(self._study, self._study.get_trials(deepcopy=False)[candidate.number], self.space.layout.sites)
         del self._running[candidate.number]
 
     # The dense reference
@@ -448,20 +361,16 @@ class SparsityStudy:
         from optuna.trial import TrialState
 
         trials = self._study.get_trials(deepcopy=False)
-        evaluations = tuple(self._evaluation(trial) for trial in trials if trial.state == TrialState.COMPLETE)
+        sites = self.space.layout.sites
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        evaluations = tuple(evaluation_of(trial, sites, self.limit) for trial in complete)
         stored = self._study.user_attrs.get('dense')
         dense = next((e for e in evaluations if not any(e.sparsity)), None)
         if stored:
-            dense_cost = self.calibration['dense']
-            dense = Evaluation(-1, self._dense_vector(), cost=dense_cost, feasible=dense_cost <= self.limit, **stored)
-        pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
-        failed = [trial for trial in trials if trial.state == TrialState.FAIL]
-
-        def rejected(objection: str) -> int:
-            return sum(trial.user_attrs.get('rejected', {}).get(objection, 0) for trial in trials)
-
+            cost = self.calibration['dense']
+            dense = Evaluation(-1, self._dense_vector(), cost=cost, feasible=cost <= self.limit, **stored)
         return Outcome(
-            sites=self.space.layout.sites,
+            sites=sites,
             evaluations=evaluations,
             dense=dense,
             dense_cost=self.calibration['dense'],
@@ -470,25 +379,9 @@ class SparsityStudy:
             unit=self.cost.unit,
             metric=self.metric,
             higher_is_better=self.higher_is_better,
-            over_budget=sum('cost' in trial.user_attrs for trial in pruned) + rejected(OVER_BUDGET),
-            duplicates=sum('duplicate_of' in trial.user_attrs for trial in pruned) + rejected(KNOWN),
-            failed=tuple(trial.number for trial in failed if 'error' in trial.user_attrs),
-            interrupted=sum('error' not in trial.user_attrs for trial in failed),
             space_size=len(self.space),
             trials=self.trials,
-        )
-
-    def _evaluation(self, trial: 'FrozenTrial') -> Evaluation:
-        accuracy, cost = trial.values
-        result = trial.user_attrs.get('result', {})
-        return Evaluation(
-            trial.number,
-            self._vector(trial.params),
-            accuracy,
-            cost,
-            cost <= self.limit,
-            result.get('metrics', {}),
-            result.get('seconds', 0.0),
+            **vars(Counts.of(trials)),
         )
 
     def close(self) -> None:

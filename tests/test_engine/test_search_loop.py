@@ -8,6 +8,7 @@ import pytest
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, METRICS
+from quick_sqlite import quick_sqlite
 from tiny_segmentation import make_project
 
 from sparsevit_mm.apis import load_config, sparsify_config
@@ -16,6 +17,7 @@ from sparsevit_mm.models import find_sparse_backbone
 from sparsevit_mm.models.checkpoints import load_into
 from sparsevit_mm.runs import build_runner
 
+__all__ = ['quick_sqlite']
 ROOT = Path(__file__).parents[2]
 
 
@@ -81,7 +83,7 @@ def test_scores_training_images_and_no_others(project, tmp_path):
 
 
 def test_latency_budget(project, tmp_path):
-    runner = search_runner(project, tmp_path, budget='10s', budget_metric='latency', trials=2, shape=(32, 32))
+    runner = search_runner(project, tmp_path, budget='10s', budget_metric='latency', trials=1, shape=(32, 32))
     runner.test()
     study = runner.test_loop.session.study
     record = study.calibration['records']['dense']

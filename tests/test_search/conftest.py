@@ -1,21 +1,10 @@
 import pytest
-import sqlalchemy
+from quick_sqlite import quick_sqlite
 from search_problem import ExactCost, NoisyCost
 
 from sparsevit_mm.sparsity import SparsityLayout, SparsitySpace
 
-
-@pytest.fixture(autouse=True)
-def quick_sqlite():
-    """SQLite that does not wait for the disk: no power is cut in a test."""
-
-    def relax(connection, record):
-        if type(connection).__module__.startswith('sqlite3'):
-            connection.execute('PRAGMA synchronous = OFF')
-
-    sqlalchemy.event.listen(sqlalchemy.engine.Engine, 'connect', relax)
-    yield
-    sqlalchemy.event.remove(sqlalchemy.engine.Engine, 'connect', relax)
+__all__ = ['quick_sqlite']
 
 
 @pytest.fixture
