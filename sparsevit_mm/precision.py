@@ -33,7 +33,7 @@ def fit_precision(cfg: Config) -> None:
     """Where there is no accelerator, replace a config's float16 training by bfloat16: the other refuses the CPU."""
     from mmengine.device import get_device
 
-    if cfg.get('optim_wrapper') and _name(cfg) == 'AmpOptimWrapper' and get_device() == 'cpu':
+    if cfg.get('optim_wrapper') and _name(cfg) == 'AmpOptimWrapper' and get_device() in ('cpu', 'mps'):
         print_log(
             f'AmpOptimWrapper needs a GPU: training in bfloat16 by {BFLOAT16} instead.', 'current', logging.WARNING
         )

@@ -19,9 +19,12 @@ def use_tta(cfg: Config) -> None:
     A detector of mmdet whose config has none is tested on the image and its mirror image.
 
     Raises:
-        ValueError: If the config does not say how, and there is no default for its package.
+        ValueError: If the config does not say how and there is no default for its package, or on a model with
+            masks, which mmdet cannot merge.
     """
     if cfg.get('default_scope') == 'mmdet':
+        if any(part.get('mask_head') for part in (cfg.model, cfg.model.get('roi_head') or {})):
+            raise ValueError('--tta does not go with a model that predicts masks: mmdet merges boxes only.')
         nms = dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
         cfg.setdefault('tta_model', ConfigDict(type='DetTTAModel', tta_cfg=nms))
         if 'tta_pipeline' not in cfg:

@@ -208,6 +208,8 @@ def test_mistakes_of_the_command_line(config, trained, tmp_path, capsys):
         config, trained, '--work-dir', tmp_path, '--out', tmp_path / 'x.pkl', '--cfg-options', 'test_cfg=None'
     )
     assert 'test_cfg' in fails(capsys, out)
+    tta = evaluate(config, trained, '--work-dir', tmp_path, '--tta', '--cfg-options', 'tta_model=None')
+    assert 'tta_model' in fails(capsys, tta)
     assert 'torchrun' in fails(capsys, train(config, '--work-dir', tmp_path, '--launcher', 'pytorch'))
 
 
@@ -216,6 +218,13 @@ def test_mistakes_of_checkpoints(config, trained, tmp_path, capsys):
     truncated.write_bytes(trained.read_bytes()[:2000])
     foreign = tmp_path / 'foreign.pth'
     torch.save(dict(state_dict={'conv1.weight': torch.zeros(3)}), foreign)
+    headless = tmp_path / 'headless.pth'
+    whole = torch.load(trained, weights_only=True)
+    whole['state_dict'] = {key: value for key, value in whole['state_dict'].items() if 'decode_head' not in key}
+    torch.save(whole, headless)
+    assert 'decode_head' in fails(capsys, evaluate(config, headless, '--work-dir', tmp_path))
+    assert 'decode_head' in fails(capsys, train(config, '--work-dir', tmp_path, '--resume', headless))
+    assert train(config, '--work-dir', tmp_path, '--cfg-options', f'load_from={headless}') == 0
     for bad in (truncated, foreign):
         assert bad.name in fails(capsys, evaluate(config, bad, '--work-dir', tmp_path))
         assert bad.name in fails(capsys, train(config, '--work-dir', tmp_path, '--cfg-options', f'load_from={bad}'))
