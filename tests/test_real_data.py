@@ -48,6 +48,16 @@ optim_wrapper = dict(
 """
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """The models are so small here that more threads gain little, and on a busy machine they wait for each other."""
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def swapped(tmp_path: Path, base: str, text: str = OVERRIDE) -> Config:
     """A stock config with the override, as a user would write it into a file, and nothing to download."""
     path = tmp_path / 'swapped.py'
