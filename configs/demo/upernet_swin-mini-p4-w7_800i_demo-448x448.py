@@ -36,7 +36,7 @@ model = dict(
         norm_cfg=dict(type='BN', requires_grad=True),
         align_corners=False,
         # Nearly all pixels are background.
-        loss_decode=dict(type='CrossEntropyLoss', class_weight=[0.2] + [1.0] * 10),
+        loss_decode=dict(type='CrossEntropyLoss', class_weight=[0.5] + [1.0] * 10),
     ),
     train_cfg=dict(),
     test_cfg=dict(mode='whole'),

@@ -16,7 +16,7 @@ train_pipeline = [
     dict(type='PhotoMetricDistortion', saturation_range=(0.8, 1.2), hue_delta=9),
     dict(type='PackSegInputs'),
 ]
-train_dataloader = dict(batch_size=4, dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))
 model = dict(data_preprocessor=dict(size=(448, 448)), backbone=dict(sparsity=(0.6, 0.5, 0.3, 0.0)))
 
 max_iters = 300

@@ -51,9 +51,14 @@ def demo_seg_dataset(split: str, data_root: str | None = None, **kwargs: object)
     from mmseg.datasets import BaseSegDataset
 
     root = _split_root(split, data_root)
-    metainfo = dict(classes=('background', *DEMO_CLASSES), palette=[[64, 64, 64], *map(list, DEMO_PALETTE)])
     prefix = dict(img_path=f'images/{split}', seg_map_path=f'labels/{split}')
-    return BaseSegDataset(data_root=str(root), data_prefix=prefix, metainfo=metainfo, **kwargs)
+    return BaseSegDataset(data_root=str(root), data_prefix=prefix, metainfo=demo_seg_dataset.METAINFO, **kwargs)
+
+
+# Where mm classes have theirs, for those who ask a dataset type for its classes without building it.
+demo_seg_dataset.METAINFO = dict(
+    classes=('background', *DEMO_CLASSES), palette=[[64, 64, 64], *(list(colour) for colour in DEMO_PALETTE)]
+)
 
 
 @DATASETS.register_module(name='DemoCocoDataset')
@@ -68,11 +73,13 @@ def demo_coco_dataset(split: str, data_root: str | None = None, **kwargs: object
     from mmdet.datasets import CocoDataset
 
     root = _split_root(split, data_root)
-    metainfo = dict(classes=DEMO_CLASSES, palette=list(DEMO_PALETTE))
     return CocoDataset(
         data_root=str(root),
         ann_file=f'annotations/instances_{split}.json',
         data_prefix=dict(img=f'images/{split}/'),
-        metainfo=metainfo,
+        metainfo=demo_coco_dataset.METAINFO,
         **kwargs,
     )
+
+
+demo_coco_dataset.METAINFO = dict(classes=DEMO_CLASSES, palette=list(DEMO_PALETTE))

@@ -17,15 +17,20 @@ PHOTOGRAPHS: dict[str, tuple[str, ...]] = {
     'train': (
         'astronaut',
         'brick',
-        'chelsea',
+        'camera',
+        'cell',
         'china',
+        'clock',
         'coffee',
+        'coins',
         'grass',
         'hubble_deep_field',
         'immunohistochemistry',
+        'retina',
+        'rocket',
         'stereo_motorcycle',
     ),
-    'val': ('flower', 'gravel', 'moon', 'rocket'),
+    'val': ('chelsea', 'flower', 'gravel', 'moon'),
 }
 
 # Every split takes its own part of the 1797 scans, in their order.

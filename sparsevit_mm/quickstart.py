@@ -1,0 +1,347 @@
+"""The whole way on the embedded demo set: train dense, adapt, search, compare.
+
+Every step leaves its result in the work dir and in ``quickstart.json``; a second start goes on where the first one
+was. The numbers of the table are those of the validation pictures, which neither training nor search has seen.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from .apis import build_model, load_config
+from .datasets.demo import prepare_demo
+from .models.checkpoints import load_into
+from .runs import build_runner, evaluate, set_resume
+
+__all__ = ['FULL', 'SMOKE', 'Plan', 'Quickstart', 'Row']
+
+STEM = 'upernet_swin-mini-p4-w7_800i_demo-448x448'
+SHAPE = (448, 448)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of everything.
+
+    Args:
+        dense_iters: Training steps of the dense model.
+        adapt_iters: Training steps of the adaptation.
+        budget: Latency as a fraction of dense.
+        trials: Evaluations of the search.
+        search_images: Training pictures that candidates are scored on.
+        val_images: Validation pictures of the table, None for all.
+        rounds: Interleaved rounds of the latencies in the table.
+    """
+
+    dense_iters: int
+    adapt_iters: int
+    budget: float
+    trials: int
+    search_images: int
+    val_images: int | None
+    rounds: int
+
+
+FULL = Plan(dense_iters=800, adapt_iters=300, budget=0.6, trials=40, search_images=40, val_images=None, rounds=20)
+SMOKE = Plan(dense_iters=12, adapt_iters=4, budget=0.8, trials=5, search_images=4, val_images=6, rounds=3)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the final table.
+
+    Args:
+        name: ``dense``, ``uniform`` or ``found``.
+        sparsity: One float a site.
+        miou: On the validation pictures, in percent.
+        macs: Of the backbone for one picture.
+        latency: Of the backbone for one picture, median in seconds.
+        quartiles: Of the latency, in seconds.
+    """
+
+    name: str
+    sparsity: tuple[float, ...]
+    miou: float
+    macs: int
+    latency: float
+    quartiles: tuple[float, float]
+
+
+class Quickstart:
+    """Runs the steps that are not done yet.
+
+    Args:
+        work_dir: Where everything goes.
+        configs: Folder with the configs of the project.
+        plan: How much of everything.
+        console: Where progress is shown.
+
+    Raises:
+        ValueError: If the work dir holds a quickstart of another plan.
+        OSError: If it cannot be written to.
+    """
+
+    def __init__(self, work_dir: Path, configs: Path, plan: Plan, console: Console) -> None:
+        self.work_dir, self.configs, self.plan, self.console = work_dir, configs / 'demo', plan, console
+        work_dir.mkdir(parents=True, exist_ok=True)
+        self._file = work_dir / 'quickstart.json'
+        self._state: dict[str, Any] = json.loads(self._file.read_text()) if self._file.exists() else {}
+        known = self._state.setdefault('plan', asdict(plan))
+        if known != asdict(plan):
+            different = ', '.join(
+                f'{k}={v} (now {asdict(plan).get(k)})' for k, v in known.items() if v != asdict(plan).get(k)
+            )
+            raise ValueError(
+                f'{work_dir} holds a quickstart of other sizes: {different}. Choose another --work-dir, or delete it.'
+            )
+        self._save()
+
+    def run(self) -> list[Row]:
+        """All steps; returns the table."""
+        self._step('data', 'make the demo set', self._make_data)
+        self._step('dense', 'train a small dense Swin segmentor', self._train_dense)
+        self._step('adapted', 'adapt it to all sparsities', self._adapt)
+        self._step('found', f'search for a sparsity at {self.plan.budget:.0%} of the dense latency', self._search)
+        self._step('rows', 'compare on the validation pictures', self._compare)
+        self._step('pictures', 'draw what is computed', self._draw)
+        return [Row(**{**row, 'sparsity': tuple(row['sparsity'])}) for row in self._state['rows']['value']]
+
+    # Steps and their state
+
+    def _step(self, key: str, title: str, work: Callable[[], Any]) -> None:
+        if key in self._state:
+            self.console.print(f'[green]done before[/]  {title} ({self._state[key]["seconds"]:.0f} s)')
+            return
+        self.console.print(f'[bold]now[/]          {title}')
+        start = time.monotonic()
+        value = work()
+        self._state[key] = dict(value=value, seconds=time.monotonic() - start)
+        self._save()
+        self.console.print(f'[green]done[/]         {title} ({self._state[key]["seconds"]:.0f} s)')
+
+    def _save(self) -> None:
+        unfinished = self._file.with_suffix('.part')
+        unfinished.write_text(json.dumps(self._state, indent=2))
+        unfinished.replace(self._file)
+
+    def _value(self, key: str) -> Any:
+        return self._state[key]['value']
+
+    # The steps
+
+    def _make_data(self) -> str:
+        with _bar(self.console) as bar:
+            task = bar.add_task('pictures', total=None)
+            return str(prepare_demo(progress=lambda n, total: bar.update(task, completed=n, total=total)))
+
+    def _train_dense(self) -> str:
+        return self._train('dense', '', self.plan.dense_iters, start=None)
+
+    def _adapt(self) -> str:
+        return self._train('adapted', '_sparse-adapt', self.plan.adapt_iters, start=self._value('dense'))
+
+    def _config(self, step: str, suffix: str = '') -> Config:
+        cfg = load_config(self.configs / f'{STEM}{suffix}.py')
+        cfg.work_dir = str(self.work_dir / step)
+        cfg.experiment_name = cfg.visualizer.name = f'quickstart_{step}'  # several runners in a process
+        cfg.log_level = 'ERROR'
+        for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+            loader.dataset.data_root = self._value('data')
+        return cfg
+
+    def _train(self, step: str, suffix: str, iters: int, start: str | None) -> str:
+        """Trains without the validation in between; returns the checkpoint."""
+        cfg = self._config(step, suffix)
+        cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iters, val_interval=iters + 1)
+        cfg.load_from = None
+        _fit_schedule(cfg.param_scheduler, iters)
+        if not _bfloat16_is_faster():
+            cfg.optim_wrapper.type = 'OptimWrapper'
+        latest = Path(cfg.work_dir, 'last_checkpoint')
+        if latest.exists():
+            set_resume(cfg, 'auto')
+        runner = build_runner(cfg)
+        if start is not None and not latest.exists():
+            load_into(runner.model, start)
+        with _bar(self.console) as bar:
+            runner.register_hook(_ShowProgress(bar, self.console))
+            runner.train()
+        return latest.read_text()
+
+    def _search(self) -> dict[str, Any]:
+        """The search, on training pictures; returns the found and the uniform sparsity."""
+        cfg = self._config('search', '_sparse-search')
+        checkpoint = self._value('adapted')
+        cfg.test_cfg.update(
+            budget=self.plan.budget,
+            trials=self.plan.trials,
+            search_images=self.plan.search_images,
+            resume=Path(cfg.work_dir, 'study.sqlite3').exists(),
+            config=str(self.configs / f'{STEM}.py'),
+            checkpoint=checkpoint,
+        )
+        runner = build_runner(cfg)
+        load_into(runner.model, checkpoint)
+        runner.test()
+        outcome = runner.test_loop.outcome
+        uniform = [e for e in outcome.uniform if e.feasible]
+        if outcome.best is None or not uniform:
+            raise ValueError(f'no setting within {self.plan.budget:.0%} of the dense latency was found.')
+        return dict(
+            sites=outcome.sites,
+            found=outcome.best.sparsity,
+            uniform=max(uniform, key=lambda e: e.cost).sparsity,  # the one that uses the budget best
+        )
+
+    def _compare(self) -> list[dict[str, Any]]:
+        from .cost import count_macs, measure_latency
+
+        found = self._value('found')
+        zero = (0.0,) * len(found['sites'])
+        settings = {
+            'dense': (zero, self._value('dense')),
+            'uniform': (found['uniform'], self._value('adapted')),
+            'found': (found['found'], self._value('adapted')),
+        }
+        cfg = self._config('compare')
+        backbone = build_model(cfg).backbone
+        with _bar(self.console) as bar:
+            task = bar.add_task('latency', total=None)
+            records = measure_latency(
+                backbone,
+                SHAPE,
+                sparsities=[sparsity for sparsity, _ in settings.values()],
+                rounds=self.plan.rounds,
+                progress=lambda n, total: bar.update(task, completed=n, total=total),
+            )
+            task = bar.add_task('accuracy', total=len(settings))
+            rows = []
+            for (name, (sparsity, checkpoint)), record in zip(settings.items(), records):
+                backbone.sparsity = sparsity
+                miou = self._miou(name, sparsity, checkpoint)
+                macs = count_macs(backbone, SHAPE)
+                rows.append(Row(name, tuple(sparsity), miou, macs, record.median, (record.q1, record.q3)))
+                bar.advance(task)
+        return [asdict(row) for row in rows]
+
+    def _miou(self, name: str, sparsity: Sequence[float], checkpoint: str) -> float:
+        cfg = self._config(f'compare_{name}')
+        cfg.model.backbone.sparsity = tuple(sparsity)
+        cfg.test_dataloader.dataset.indices = self.plan.val_images
+        return float(evaluate(cfg, checkpoint)['mIoU'])
+
+    def _draw(self) -> list[str]:
+        """Overlays of the first validation pictures at the found sparsity."""
+        from .visualization import ImageReader, draw_selection, list_images
+
+        cfg = self._config('pictures')
+        cfg.model.backbone.sparsity = tuple(self._value('found')['found'])
+        model = build_model(cfg, self._value('adapted'))
+        read = ImageReader(model.cfg, model)
+        folders = []
+        for path in list_images([Path(self._value('data'), 'images', 'val')])[:3]:
+            item = read(path)
+            with model.backbone.record_selections() as records:
+                model.backbone(item.tensor)
+            pictures = draw_selection(
+                item.picture,
+                records,
+                input_size=item.size,
+                sparsity=dict(zip(model.backbone.sites, model.backbone.sparsity)),
+                title=path.name,
+            )
+            folders.append(self.work_dir / 'pictures' / path.stem)
+            pictures.save(folders[-1])
+        return [str(folder / 'overview.png') for folder in folders]
+
+    # The result
+
+    def table(self, rows: Sequence[Row]) -> Table:
+        """The comparison as a rich table."""
+        dense = rows[0]
+        table = Table(title='backbone at 448x448, batch 1, float32, this machine; mIoU on validation pictures')
+        for column in ('', 'sparsity', 'mIoU', 'MMACs', 'latency (quartiles)', 'speed-up'):
+            table.add_column(column, justify='left' if column in ('', 'sparsity') else 'right')
+        for row in rows:
+            quartiles = '-'.join(f'{q * 1e3:.1f}' for q in row.quartiles)
+            table.add_row(
+                row.name,
+                ', '.join(f'{s:g}' for s in row.sparsity),
+                f'{row.miou:.1f}',
+                f'{row.macs / 1e6:.0f}',
+                f'{row.latency * 1e3:.1f} ms ({quartiles})',
+                f'{dense.latency / row.latency:.2f}x',
+                style='bold' if row.name == 'found' else None,
+            )
+        return table
+
+    def results(self) -> list[Path]:
+        """What a user may want to open."""
+        search = self.work_dir / 'search'
+        return [
+            search / 'report.md',
+            search / 'pareto.png',
+            search / 'best_config.py',
+            *map(Path, self._value('pictures')),
+        ]
+
+
+class _ShowProgress(Hook):
+    """Draws the training on a bar, or where there is no terminal in ten lines."""
+
+    def __init__(self, bar: Progress, console: Console) -> None:
+        self._bar, self._console = bar, console
+
+    def before_train(self, runner: Runner) -> None:
+        self._task = self._bar.add_task('training', total=runner.max_iters, completed=runner.iter)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        done, total = runner.iter + 1, runner.max_iters
+        text = f'loss {runner.message_hub.get_scalar("train/loss").mean(20):.3f}'
+        self._bar.update(self._task, completed=done, description=f'training, {text}')
+        if not self._console.is_terminal and done * 10 // total > (done - 1) * 10 // total:
+            self._console.print(f'             {done} of {total} steps, {text}')
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn('             {task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn('left'),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def _fit_schedule(schedulers: Sequence[dict], iters: int) -> None:
+    """Shortens the last scheduler to a run of fewer steps, and its warm-up to a tenth of it."""
+    if len(schedulers) > 1:
+        schedulers[0]['end'] = schedulers[1]['begin'] = min(schedulers[0]['end'], max(1, iters // 10))
+    schedulers[-1]['end'] = iters
+
+
+def _bfloat16_is_faster() -> bool:
+    """Whether this machine multiplies matrices of the model's size faster in bfloat16, as newer ones do."""
+    import torch
+    from torch.utils.benchmark import Timer
+
+    def seconds(dtype: torch.dtype) -> float:
+        a, b = torch.randn(3136, 128, dtype=dtype), torch.randn(128, 512, dtype=dtype)
+        return Timer('a @ b', globals=dict(a=a, b=b), num_threads=torch.get_num_threads()).timeit(20).median
+
+    return seconds(torch.bfloat16) < seconds(torch.float32)
