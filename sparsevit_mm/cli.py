@@ -1,15 +1,32 @@
 """What the command-line tools share: how they end."""
 
+import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
-__all__ = ['DEBUG_VARIABLE', 'run_tool']
+from mmengine.config import DictAction
+
+__all__ = ['DEBUG_VARIABLE', 'ConfigOptions', 'run_tool']
 
 DEBUG_VARIABLE = 'SPARSEVIT_MM_DEBUG'
 
 # Raised for what a user can mend: a wrong option or config, a missing, foreign or unwritable file.
 USER_ERRORS = (ValueError, OSError)
+
+
+class ConfigOptions(DictAction):
+    """``--cfg-options KEY=VALUE ...`` of mm's tools; a word without ``=`` is an error that names it."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: str = ''
+    ) -> None:
+        """Parse the words behind the option."""
+        for word in values:
+            if '=' not in word:
+                parser.error(f'{option_string} takes KEY=VALUE, such as model.backbone.sparsity=0.5, got {word!r}')
+        super().__call__(parser, namespace, values, option_string)
 
 
 def run_tool(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:

@@ -1,8 +1,10 @@
 """How the tools end."""
 
+import argparse
+
 import pytest
 
-from sparsevit_mm.cli import DEBUG_VARIABLE, run_tool
+from sparsevit_mm.cli import DEBUG_VARIABLE, ConfigOptions, run_tool
 
 
 def raising(error):
@@ -52,3 +54,13 @@ def test_our_own_mistakes_and_debugging_keep_the_traceback(monkeypatch):
     monkeypatch.setenv(DEBUG_VARIABLE, '1')
     with pytest.raises(ValueError):
         run_tool(raising(ValueError()), [])
+
+
+def test_overrides_of_a_config(capsys):
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions)
+    given = parser.parse_args(['--cfg-options', 'a.b=0.5', 'c=1,2']).cfg_options
+    assert given == {'a.b': 0.5, 'c': [1, 2]}
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--cfg-options', 'a.b'])
+    assert "takes KEY=VALUE, such as model.backbone.sparsity=0.5, got 'a.b'" in capsys.readouterr().err

@@ -20,7 +20,7 @@ LAYERS = [
     {'datasets', 'evaluation', 'visualization', 'search'},
     {'engine'},
     {'runs'},
-    {'cli', '__init__'},
+    {'cli', 'quickstart', '__init__'},
 ]
 
 

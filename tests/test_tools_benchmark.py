@@ -2,10 +2,12 @@ import importlib.util
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from sparsevit_mm.cli import run_tool
 from sparsevit_mm.cost import Environment, LatencyRecord
 
 TOOL = Path(__file__).parents[1] / 'tools' / 'benchmark.py'
@@ -22,7 +24,7 @@ def main():
     spec = importlib.util.spec_from_file_location('benchmark_tool', TOOL)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.main
+    return partial(run_tool, module.main)
 
 
 @pytest.fixture

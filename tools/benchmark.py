@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import DictAction
 from rich.console import Console
 from rich.progress import Progress
 
+from sparsevit_mm.cli import ConfigOptions, run_tool
 from sparsevit_mm.cost.benchmark import run_benchmark
 from sparsevit_mm.cost.benchmark_report import BenchmarkReport
 from sparsevit_mm.cost.conditions import (
@@ -49,7 +49,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add('--min-round-time', type=float, default=0.2, metavar='SECONDS', help='of a round (default: 0.2)')
     add('--threads', type=int, help="torch's intra-op threads (default: as they are)")
     add('--json', type=Path, metavar='OUT', help='write the figures and their environment here')
-    add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides of the configs')
+    add('--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE', help='overrides of the configs')
+    add('--debug', action='store_true', help='show the traceback of an error')
     return parser.parse_args(argv)
 
 
@@ -100,22 +101,22 @@ def write_json(report: BenchmarkReport, path: Path) -> None:
     path.write_text(json.dumps(report.to_dict(), indent=2) + '\n')
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Raises:
+        ValueError: On a mistake in the options or the configs.
+        OSError: If the JSON file cannot be written.
+    """
     args = parse_args(argv)
     console = Console(soft_wrap=True, highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
-    try:
-        if args.json is not None:
-            _check_writable(args.json)
-        report = benchmark(args)
-    except (ValueError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
+    if args.json is not None:
+        _check_writable(args.json)
+    report = benchmark(args)
     show(report, console)
     if args.json is not None:
         write_json(report, args.json)
         console.print(f'Written to {args.json}')
-    return 0
 
 
 def _check_writable(path: Path) -> None:
@@ -130,4 +131,4 @@ def _check_writable(path: Path) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(run_tool(main))

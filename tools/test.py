@@ -10,10 +10,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from mmengine.config import DictAction
-
 from sparsevit_mm.apis import load_config
-from sparsevit_mm.cli import run_tool
+from sparsevit_mm.cli import ConfigOptions, run_tool
 from sparsevit_mm.predictions import TASKS_3D, draw_predictions, use_tta
 
 
@@ -31,7 +29,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add('--task', choices=TASKS_3D, default='mono_det', help='what to draw, mmdet3d only (default: mono_det)')
     add('--score-thr', type=float, default=0.1, help='least score of a box to draw, mmdet3d only (default: 0.1)')
     add('--tta', action='store_true', help='test-time augmentation')
-    add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides of the config')
+    add('--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE', help='overrides of the config')
     add('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none', help='what started this process')
     add('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
     add('--debug', action='store_true', help='show the traceback of an error')
