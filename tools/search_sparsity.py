@@ -123,7 +123,7 @@ def search(args: argparse.Namespace) -> tuple[Outcome, Path]:
 def show(outcome: Outcome, folder: Path) -> None:
     """Prints what was found and where it is."""
     table = Table(title='found within the budget' if outcome.best else 'nothing found within the budget yet')
-    for column in ('setting', 'sparsity', outcome.metric or 'accuracy', 'cost', 'of dense'):
+    for column in ('setting', 'sparsity', outcome.metric_name, 'cost', 'of dense'):
         table.add_column(column, justify='left' if column in ('setting', 'sparsity') else 'right')
     for name, e in table_rows(outcome):
         cost = format_cost(e.cost, outcome.unit)

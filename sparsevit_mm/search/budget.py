@@ -130,11 +130,16 @@ class Budget:
         """
         limit = self.limit(dense)
         if least > limit:
+            share = least / dense
+            advice = (
+                f'Give a budget of at least {_round_up(share)}, or allow sparser choices.'
+                if share < 1
+                else 'Sparsity saves nothing here: take larger images (--shape), another device, or count MACs.'
+            )
             raise ValueError(
                 f'budget {format_cost(limit, unit)} ({limit / dense:.3g} of dense) cannot be reached: the sparsest '
-                f'setting costs {format_cost(least, unit)}, which is {least / dense:.4g} of the dense '
-                f'{format_cost(dense, unit)}. Give a budget of at least {_round_up(least / dense)}, or allow sparser '
-                f'choices.'
+                f'setting costs {format_cost(least, unit)}, which is {share:.4g} of the dense '
+                f'{format_cost(dense, unit)}. {advice}'
             )
         return limit
 

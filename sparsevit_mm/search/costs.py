@@ -1,5 +1,6 @@
 """Cost models of a backbone: MACs in closed form, and latency measured against the dense backbone."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ['COST_MODELS', 'LatencyCost', 'MacsCost']
 
-MIN_TOLERANCE = 0.02  # relative; interleaved medians do not agree better than that from one call to the next
+TOLERANCES = (0.02, 0.1)  # relative; interleaved medians agree no better than the first from one call to the next
 
 
 class MacsCost:
@@ -32,6 +33,7 @@ class MacsCost:
         self, backbone: 'nn.Module', shape: tuple[int, int], *, choices: Sequence[float] = DEFAULT_CHOICES
     ) -> None:
         self.backbone, self.shape, self.sparsest = backbone, (int(shape[0]), int(shape[1])), max(choices)
+        self._counted: dict[tuple[float, ...], float] = {}
 
     def calibrate(self, state: dict | None = None) -> dict:
         """The dense and the least MACs; counted again, as it costs nothing."""
@@ -41,8 +43,11 @@ class MacsCost:
         """MACs at a sparsity."""
         from ..cost import count_macs
 
-        with _at(self.backbone, sparsity):
-            return float(count_macs(self.backbone, self.shape))
+        sparsity = self.backbone.sparsity_layout.normalize(sparsity)
+        if sparsity not in self._counted:
+            with _at(self.backbone, sparsity):
+                self._counted[sparsity] = float(count_macs(self.backbone, self.shape))
+        return self._counted[sparsity]
 
     estimate = cost
 
@@ -96,8 +101,12 @@ class LatencyCost:
 
     @property
     def tolerance(self) -> float:
-        """The spread of the calibration, at least two per cent."""
-        return max(MIN_TOLERANCE, self._state.get('spread', 0.0))
+        """The uncertainty of a median over the rounds, by the spread of the calibration.
+
+        The standard error of a median is about the distance of the quartiles over the root of the number of values.
+        """
+        least, most = TOLERANCES
+        return min(most, max(least, self._state.get('spread', 0.0) / math.sqrt(self.rounds)))
 
     def calibrate(self, state: dict | None = None) -> dict:
         """Measures the dense and the sparsest backbone, or takes over what the study was begun with."""

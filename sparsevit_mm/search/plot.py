@@ -56,7 +56,7 @@ def plot_outcome(outcome: Outcome, path: str | os.PathLike, title: str = '') -> 
         label = f'budget {format_cost(outcome.limit, outcome.unit)}'
         axes.axvline(outcome.limit / scale, color=_RED, ls='--', lw=1.2, zorder=1, label=label)
     axes.set_xlabel(f'{"latency" if outcome.unit == "s" else "cost"} of the backbone [{unit}]')
-    axes.set_ylabel(outcome.metric or 'accuracy')
+    axes.set_ylabel(outcome.metric_name)
     axes.set_title(title, fontsize=10)
     axes.margins(0.06, 0.1)
     axes.grid(color='#dddddd', lw=0.6)

@@ -84,7 +84,7 @@ def _short(evaluation: Evaluation | None, outcome: Outcome) -> str:
         return 'none yet'
     cost = format_cost(evaluation.cost, outcome.unit)
     share = evaluation.cost / outcome.dense_cost
-    return f'{outcome.metric or "accuracy"} {evaluation.accuracy:.4g} at {cost} ({share:.3f} of dense)'
+    return f'{outcome.metric_name} {evaluation.accuracy:.4g} at {cost} ({share:.3f} of dense)'
 
 
 @contextmanager

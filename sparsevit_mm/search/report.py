@@ -83,7 +83,7 @@ def table_rows(outcome: Outcome) -> list[tuple[str, Evaluation]]:
 
 def report_text(outcome: Outcome, facts: Mapping[str, str], title: str = '') -> str:
     """The report in Markdown."""
-    metric = outcome.metric or 'accuracy'
+    metric = outcome.metric_name
     lines = [f'# Sparsity search{": " + title if title else ""}', '', *_summary(outcome, metric), '']
     lines += ['![accuracy against cost](pareto.png)', '', '## What was found', '']
     lines += [
@@ -120,9 +120,14 @@ def _summary(outcome: Outcome, metric: str) -> list[str]:
 
 
 def _counts(outcome: Outcome) -> dict[str, str]:
+    counts = (
+        {'Metric': f'{outcome.metric}, {"higher" if outcome.higher_is_better else "lower"} is better'}
+        if outcome.metric
+        else {}
+    )
     planned = f' of {outcome.trials}' if outcome.trials else ''
     seconds = sum(e.seconds for e in outcome.evaluations)
-    counts = {
+    counts |= {
         'Evaluations': f'{len(outcome.evaluations)}{planned}, {seconds:.0f} s in all, from a space of '
         f'{outcome.space_size:,} settings; the dense reference is not counted',
         'Not evaluated': f'{outcome.over_budget} proposals over budget, {outcome.duplicates} known already',

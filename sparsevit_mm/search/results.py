@@ -107,6 +107,11 @@ class Outcome:
     trials: int | None
 
     @property
+    def metric_name(self) -> str:
+        """The metric for tables: without its prefix, which can be long."""
+        return (self.metric or 'accuracy').rpartition('/')[-1]
+
+    @property
     def best(self) -> Evaluation | None:
         """The most accurate evaluation within the budget."""
         return best_of(self.evaluations, self.higher_is_better)

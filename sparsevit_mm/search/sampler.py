@@ -80,6 +80,7 @@ class SparsitySampler(NSGAIISampler):
         self.seed = seed
         self.exhausted = False
         self.rejected: Counter[str] = Counter()
+        self._met: set[tuple[float, ...]] = set()
         self._distributions = distributions_of(space)
         self._index = {choice: i for i, choice in enumerate(space.choices)}
 
@@ -92,10 +93,11 @@ class SparsitySampler(NSGAIISampler):
     ) -> dict[str, Any]:
         """The parameters of a trial.
 
-        ``rejected`` counts the objections met on the way; ``exhausted`` is set where nothing is left to propose.
+        ``rejected`` counts the settings that were objected to on the way; ``exhausted`` is set where nothing is left
+        to propose.
         """
         generation = self.get_trial_generation(study, trial)
-        self.rejected, self.exhausted = Counter(), False
+        self.rejected, self._met, self.exhausted = Counter(), set(), False
         if 'fixed_params' in trial.system_attrs:  # enqueued
             return {}
         rng = random.Random(f'{self.seed}/{trial.number}')
@@ -109,7 +111,8 @@ class SparsitySampler(NSGAIISampler):
 
     def _accept(self, vector: tuple[float, ...]) -> bool:
         objection = self.objection(vector)
-        if objection:
+        if objection and vector not in self._met:
+            self._met.add(vector)
             self.rejected[objection] += 1
         return objection is None
 

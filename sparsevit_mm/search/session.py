@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ['SearchOptions', 'SearchSession']
 
+WIDE_SPREAD = 0.1  # of latencies, relative
 REPORT_INTERVAL = 10.0  # seconds between two reports while the search runs
 # Set by tools for a run, no part of what a config says.
 _OF_THE_RUN = ('work_dir', 'launcher', 'resume', 'load_from', 'test_cfg')
@@ -124,6 +125,16 @@ class SearchSession:
             f'{dense}, least {least}{budget}'
         )
 
+    def doubt(self) -> str | None:
+        """Why the latencies are not to be trusted much, None where they are."""
+        spread = self.study.calibration.get('spread', 0.0)
+        if spread < WIDE_SPREAD:
+            return None
+        return (
+            f'latencies vary widely here (quartiles {spread:.0%} apart): is the machine busy? What is measured near '
+            f'the budget may be over it. Free the machine, use fewer threads (OMP_NUM_THREADS), or count MACs.'
+        )
+
     def tell(self, candidate: Candidate, metrics: Mapping[str, Any], seconds: float) -> Evaluation | None:
         """Stores a result, and writes the files anew now and then after the best one has changed."""
         evaluation = self.study.tell(candidate, metrics, seconds)
@@ -170,7 +181,7 @@ class SearchSession:
             spread = (record['q3'] - record['q1']) / record['median']
             runs = f'{record["runs"]} interleaved rounds, torch {record["environment"]["torch"]}'
             facts[f'Latency {name}'] = f'median {record["median"] * 1e3:.4g} ms, quartiles {spread:.1%} apart, {runs}'
-        return facts
+        return facts | ({'Warning': doubt} if (doubt := self.doubt()) else {})
 
     def _write_best_config(self, outcome: Outcome, best: Evaluation) -> None:
         path, base, checkpoint = self.folder / 'best_config.py', self._base(), self.options.checkpoint

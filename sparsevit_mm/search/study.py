@@ -197,7 +197,7 @@ class SparsityStudy:
         sampler = self._study.sampler
         trial = self._study.ask(self._distributions)
         trial.set_user_attr('worker', f'{socket.gethostname()}:{os.getpid()}')
-        if sampler.rejected:
+        if sampler.rejected and not sampler.exhausted:
             trial.set_user_attr('rejected', dict(sampler.rejected))
         if sampler.exhausted:
             self._study.tell(trial, state=TrialState.PRUNED)

@@ -41,6 +41,11 @@ def test_least_that_can_be_reached_is_named_and_can_be_given():
     assert Budget(0.334).check(dense=0.1, least=0.03334, unit='s') == pytest.approx(0.0334)
 
 
+def test_machine_on_which_sparsity_saves_nothing():
+    with pytest.raises(ValueError, match=r'1\.1 of the dense 100 ms\. Sparsity saves nothing here'):
+        Budget(0.6).check(dense=0.1, least=0.11, unit='s')
+
+
 @pytest.mark.parametrize(
     ('cost', 'unit', 'shown'),
     [

@@ -1,5 +1,6 @@
 """The search as a loop of a runner."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -122,6 +123,8 @@ class SparsitySearchLoop(TestLoop):
             self.runner.cfg, model, backbone, self.split, self.options, shape, self.runner.work_dir
         )
         print_log(self.session.describe(), logger='current')
+        if doubt := self.session.doubt():
+            print_log(doubt, logger='current', level=logging.WARNING)
 
     def _image_shape(self, model: nn.Module) -> tuple[int, int]:
         """Height and width of the first search image as the backbone sees it."""
@@ -189,7 +192,9 @@ class SparsitySearchLoop(TestLoop):
         self._count_failure(candidate, reason, error)
 
     def _count_failure(self, candidate: Candidate, reason: str, error: Exception | None) -> None:
-        print_log(f'search: {format_sparsity(candidate.sparsity)} failed: {reason}', logger='current', level=30)
+        print_log(
+            f'search: {format_sparsity(candidate.sparsity)} failed: {reason}', logger='current', level=logging.WARNING
+        )
         self._failures += 1
         if self._failures == FAILURES_IN_A_ROW:
             raise RuntimeError(f'{self._failures} evaluations in a row failed, the last one: {reason}') from error
