@@ -82,7 +82,7 @@ def build_model(cfg: Config, checkpoint: str | None = None, device: str = 'cpu')
     if checkpoint is not None:
         from .models.checkpoints import load_into
 
-        meta = load_into(model, checkpoint).get('meta') or {}
+        meta = load_into(model, checkpoint, whole=True).get('meta') or {}
     model.dataset_meta = _dataset_meta(cfg, meta)
     model.cfg = cfg
     return model.to(device).eval()

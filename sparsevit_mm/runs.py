@@ -8,13 +8,13 @@ from mmengine.config import Config
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from .apis import drop_pretrained, init_scope
 from .compat import allow_mmengine_checkpoints
 from .distributed import prepare_launch
-from .models.checkpoints import load_into, read_checkpoint, state_of
+from .models.checkpoints import check_whole, load_into, read_checkpoint, state_of
 from .precision import fit_precision
 from .predictions import set_output
 
@@ -142,8 +142,8 @@ def train(cfg: Config) -> nn.Module:
         drop_pretrained(cfg)
     runner = build_runner(cfg)
     if start and '://' not in str(start):
-        check = _check_whole if cfg.get('resume') else _check_overlap
-        check(_unwrap(runner.model), read_checkpoint(start), start)
+        check = check_whole if cfg.get('resume') else _check_overlap
+        check(_unwrap(runner.model), state_of(read_checkpoint(start), start), start)
     return runner.train()
 
 
@@ -165,8 +165,7 @@ def evaluate(cfg: Config, checkpoint: str, out: str | None = None) -> dict[str, 
     drop_pretrained(cfg)
     dump = set_output(cfg, out)
     runner = build_runner(cfg)
-    model = _unwrap(runner.model)
-    _check_whole(model, load_into(model, checkpoint), checkpoint)
+    load_into(_unwrap(runner.model), checkpoint, whole=True)
     if dump:
         runner.test_evaluator.metrics.append(dump)
     return runner.test()
@@ -178,24 +177,13 @@ def _require(cfg: Config, *keys: str) -> None:
         raise ValueError(f'the config has no {", ".join(missing)}, which this command needs.')
 
 
-def _check_overlap(model: nn.Module, checkpoint: dict[str, Any], path: str) -> None:
+def _check_overlap(model: nn.Module, state: dict[str, Tensor], path: str) -> None:
     """A start from other classes or another neck is fine, one that shares nothing is a mistake."""
-    state, wanted = state_of(checkpoint, path), model.state_dict()
+    wanted = model.state_dict()
     if not any(key in state and state[key].shape == value.shape for key, value in wanted.items()):
         raise ValueError(
             f'checkpoint {path} has no tensor in common with the model of the config. It begins with '
             f'{", ".join(list(state)[:3])}, the model with {", ".join(list(wanted)[:3])}.'
-        )
-
-
-def _check_whole(model: nn.Module, checkpoint: dict[str, Any], path: str) -> None:
-    """A model that is tested or goes on training has all of its weights, not those of a like backbone only."""
-    state = state_of(checkpoint, path)
-    missing = [name for name, _ in model.named_parameters() if name not in state]
-    if missing:
-        raise ValueError(
-            f"checkpoint {path} belongs to another model: it lacks {len(missing)} parameters of the config's, such as "
-            f'{", ".join(missing[:3])}. Give the config that it was trained with.'
         )
 
 

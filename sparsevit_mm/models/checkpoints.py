@@ -13,7 +13,15 @@ from torch import Tensor, nn
 
 from ..compat import allow_mmengine_checkpoints
 
-__all__ = ['convert_official_swin', 'fit_swin_tables', 'load_into', 'load_swin_backbone', 'read_checkpoint', 'state_of']
+__all__ = [
+    'check_whole',
+    'convert_official_swin',
+    'fit_swin_tables',
+    'load_into',
+    'load_swin_backbone',
+    'read_checkpoint',
+    'state_of',
+]
 
 StateDict = dict[str, Tensor]
 
@@ -71,7 +79,7 @@ def state_of(checkpoint: Mapping[str, Any], path: str | Path = 'given') -> State
     return state
 
 
-def load_into(model: nn.Module, path: str | Path, *, logger: Any = 'current') -> dict[str, Any]:
+def load_into(model: nn.Module, path: str | Path, *, whole: bool = False, logger: Any = 'current') -> dict[str, Any]:
     """Loads a checkpoint of a whole detector or segmentor.
 
     A part of the model that the checkpoint lacks keeps its values and is warned of, but a backbone without its
@@ -80,6 +88,7 @@ def load_into(model: nn.Module, path: str | Path, *, logger: Any = 'current') ->
     Args:
         model: The model to fill.
         path: The checkpoint file.
+        whole: Whether every parameter must be there, as for a model that is to be tested.
         logger: Where warnings go, as in mmengine's ``print_log``.
 
     Returns:
@@ -105,12 +114,28 @@ def load_into(model: nn.Module, path: str | Path, *, logger: Any = 'current') ->
             f'{_some(other)}, {len(missing)} of {len(trained)} parameters are missing{_some(heart or missing)}. '
             f'Give the config that the checkpoint was trained with.'
         )
+    if whole:
+        check_whole(model, state, path)
     result = model.load_state_dict(state, strict=False)
     if missing:
         print_log(f'{path} lacks {len(missing)} parameters, which keep their values{_some(missing)}', logger, 30)
     if result.unexpected_keys:
         print_log(f'{path} has keys with no place in the model{_some(result.unexpected_keys)}', logger, 30)
     return checkpoint
+
+
+def check_whole(model: nn.Module, state: StateDict, path: str | Path) -> None:
+    """Checks that a state dict fills a model and not a like backbone only.
+
+    Raises:
+        ValueError: If parameters are missing.
+    """
+    missing = [name for name, _ in model.named_parameters() if name not in state]
+    if missing:
+        raise ValueError(
+            f"checkpoint {path} belongs to another model: it lacks {len(missing)} parameters of the config's"
+            f'{_some(missing)}. Give the config that it was trained with.'
+        )
 
 
 def load_swin_backbone(backbone: nn.Module, path: str, *, prefix: str | None = None, convert: bool = False) -> None:

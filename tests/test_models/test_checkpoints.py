@@ -139,6 +139,8 @@ def test_load_into_keeps_what_the_checkpoint_lacks(tmp_path, caplog):
     head = model.head.weight.clone()
     load_into(model, tmp_path / 'a.pth')
     assert torch.equal(model.head.weight, head) and same_weights(model.backbone, source.backbone)
+    with pytest.raises(ValueError, match=r'lacks 2 parameters of the config.*head\.weight'):
+        load_into(model, tmp_path / 'a.pth', whole=True)
 
 
 @pytest.mark.parametrize('other', [dict(embed_dims=32), dict(depths=(2, 4))])
