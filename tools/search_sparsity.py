@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 
-from sparsevit_mm.cli import run_tool
+from sparsevit_mm.cli import ConfigOptions, run_tool
 from sparsevit_mm.config import drop_pretrained, load_config, sparsify_config
 from sparsevit_mm.search.budget import format_cost
 from sparsevit_mm.search.costs import COST_MODELS
@@ -57,9 +57,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add('--study-name', metavar='NAME', help='of the study in the database (default: sparsity)')
     add('--work-dir', metavar='DIR', help='where results go (default: work_dirs/NAME_search)')
     add('--resume', action='store_true', help='go on with the study that is there')
-    add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides of the config')
+    add('--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE', help='overrides of the config')
     add('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     add('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    add('--debug', action='store_true', help='show the traceback of an error')
     return parser.parse_args(argv)
 
 
@@ -105,6 +106,7 @@ def search(args: argparse.Namespace) -> tuple[Outcome, Path]:
         ValueError: On a mistake in the options, the config, the checkpoint or the data.
     """
     from mmengine.model import is_model_wrapper
+    from optuna.exceptions import OptunaError
 
     from sparsevit_mm.models.checkpoints import load_into
     from sparsevit_mm.runs import build_runner, set_work_dir
@@ -115,8 +117,15 @@ def search(args: argparse.Namespace) -> tuple[Outcome, Path]:
     name = name if name.endswith('search') else f'{name}_search'
     set_work_dir(cfg, args.config, args.work_dir or str(Path('work_dirs', name)))
     runner = build_runner(cfg)
-    load_into(runner.model.module if is_model_wrapper(runner.model) else runner.model, args.checkpoint)
-    runner.test()
+    load_into(runner.model.module if is_model_wrapper(runner.model) else runner.model, args.checkpoint, whole=True)
+    try:
+        runner.test()
+    except OptunaError as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise ValueError(
+            f'the storage of the study failed: {reason}. What was told before is kept; mend it (room on the disk, the '
+            f'server) and start again with --resume.'
+        ) from error
     return runner.test_loop.outcome, Path(cfg.work_dir)
 
 

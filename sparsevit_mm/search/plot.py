@@ -43,9 +43,8 @@ def plot_outcome(outcome: Outcome, path: str | os.PathLike, title: str = '') -> 
         axes.annotate(
             f'{e.sparsity[0]:g}',
             (e.cost / scale, e.accuracy),
-            xytext=(0, -13),
+            xytext=(7, -11),
             textcoords='offset points',
-            ha='center',
             fontsize=8,
         )
     if outcome.dense:
