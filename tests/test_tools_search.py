@@ -232,6 +232,15 @@ class TestBadInput:
         message = self.refuse(tool, words((project[0], other), tmp_path, '--budget', '0.7'), capsys)
         assert 'belongs to another architecture' in message
 
+    def test_checkpoint_of_the_backbone_alone(self, project, tool, tmp_path, capsys):
+        import torch
+
+        state = torch.load(project[1], weights_only=True)['state_dict']
+        backbone = tmp_path / 'backbone.pth'
+        torch.save({'state_dict': {k: v for k, v in state.items() if k.startswith('backbone.')}}, backbone)
+        message = self.refuse(tool, words((project[0], backbone), tmp_path, '--budget', '0.7'), capsys)
+        assert 'decode_head' in message
+
     def test_missing_checkpoint(self, project, tool, tmp_path, capsys):
         message = self.refuse(tool, words((project[0], tmp_path / 'none.pth'), tmp_path, '--budget', '0.7'), capsys)
         assert 'none.pth' in message
