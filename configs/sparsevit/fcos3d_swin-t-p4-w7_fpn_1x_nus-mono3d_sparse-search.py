@@ -7,3 +7,6 @@
 _base_ = './fcos3d_swin-t-p4-w7_fpn_1x_nus-mono3d.py'
 
 test_cfg = dict(type='sparsevit_mm.SparsitySearchLoop', budget=0.6, budget_metric='latency', trials=200)
+
+# NuScenesMetric scores nothing but the whole official val split; candidates are scored on training images.
+val_evaluator = dict(_delete_=True, type='sparsevit_mm.CenterDistanceMetric')
