@@ -42,12 +42,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = parse_args(argv)
     warnings.simplefilter('ignore')  # of the mm packages and what they use; nothing that a newcomer can act on
-    from sparsevit_mm.quickstart import FULL, SMOKE, Quickstart
+    from sparsevit_mm.quickstart import FULL, SMOKE, Quickstart, rich_table
 
     console = Console()
     work_dir = args.work_dir or Path('work_dirs', 'quickstart_smoke' if args.smoke else 'quickstart')
     quickstart = Quickstart(work_dir, CONFIGS, SMOKE if args.smoke else FULL, console)
-    console.print(quickstart.table(quickstart.run()))
+    console.print(rich_table(quickstart.run()))
     if args.smoke:
         console.print('A smoke run trains next to nothing: its accuracies mean nothing.')
     for path in quickstart.results():

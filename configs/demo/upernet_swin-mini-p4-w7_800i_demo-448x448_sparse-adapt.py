@@ -7,14 +7,7 @@ _base_ = ['./upernet_swin-mini-p4-w7_800i_demo-448x448.py', '../_base_/sparsity_
 
 load_from = 'work_dirs/upernet_swin-mini-p4-w7_800i_demo-448x448/iter_800.pth'
 
-# Whole pictures: of a crop of 224x224 the last stage is a single window, which is never skipped.
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='PhotoMetricDistortion', saturation_range=(0.8, 1.2), hue_delta=9),
-    dict(type='PackSegInputs'),
-]
-train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(batch_size=2, dataset=dict(pipeline=_base_.whole_pipeline))
 model = dict(data_preprocessor=dict(size=(448, 448)))
 
 max_iters = 300

@@ -17,12 +17,12 @@ PHOTOGRAPHS: dict[str, tuple[str, ...]] = {
     'train': (
         'astronaut',
         'brick',
-        'camera',
         'cell',
         'china',
         'clock',
         'coffee',
         'coins',
+        'flower',
         'grass',
         'hubble_deep_field',
         'immunohistochemistry',
@@ -30,7 +30,7 @@ PHOTOGRAPHS: dict[str, tuple[str, ...]] = {
         'rocket',
         'stereo_motorcycle',
     ),
-    'val': ('chelsea', 'flower', 'gravel', 'moon'),
+    'val': ('camera', 'chelsea', 'gravel', 'moon'),
 }
 
 # Every split takes its own part of the 1797 scans, in their order.

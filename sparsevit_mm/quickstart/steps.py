@@ -12,18 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.hooks import Hook
-from mmengine.runner import Runner
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
-from .apis import build_model, load_config
-from .datasets.demo import prepare_demo
-from .models.checkpoints import load_into
-from .runs import build_runner, evaluate, set_resume
+from ..apis import build_model, load_config
+from ..datasets import demo
+from ..models.checkpoints import load_into
+from ..runs import build_runner, evaluate, set_resume
+from .progress import ShowProgress, progress_bar
+from .table import Row, markdown
 
-__all__ = ['FULL', 'SMOKE', 'Plan', 'Quickstart', 'Row']
+__all__ = ['FULL', 'SMOKE', 'Plan', 'Quickstart']
 
 STEM = 'upernet_swin-mini-p4-w7_800i_demo-448x448'
 SHAPE = (448, 448)
@@ -54,27 +52,6 @@ class Plan:
 
 FULL = Plan(dense_iters=800, adapt_iters=300, budget=0.6, trials=40, search_images=40, val_images=None, rounds=20)
 SMOKE = Plan(dense_iters=12, adapt_iters=4, budget=0.8, trials=5, search_images=4, val_images=6, rounds=3)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the final table.
-
-    Args:
-        name: ``dense``, ``uniform`` or ``found``.
-        sparsity: One float a site.
-        miou: On the validation pictures, in percent.
-        macs: Of the backbone for one picture.
-        latency: Of the backbone for one picture, median in seconds.
-        quartiles: Of the latency, in seconds.
-    """
-
-    name: str
-    sparsity: tuple[float, ...]
-    miou: float
-    macs: int
-    latency: float
-    quartiles: tuple[float, float]
 
 
 class Quickstart:
@@ -114,7 +91,9 @@ class Quickstart:
         self._step('found', f'search for a sparsity at {self.plan.budget:.0%} of the dense latency', self._search)
         self._step('rows', 'compare on the validation pictures', self._compare)
         self._step('pictures', 'draw what is computed', self._draw)
-        return [Row(**{**row, 'sparsity': tuple(row['sparsity'])}) for row in self._state['rows']['value']]
+        rows = [Row(**{**row, 'sparsity': tuple(row['sparsity'])}) for row in self._value('rows')]
+        (self.work_dir / 'results.md').write_text(markdown(rows))
+        return rows
 
     # Steps and their state
 
@@ -140,9 +119,9 @@ class Quickstart:
     # The steps
 
     def _make_data(self) -> str:
-        with _bar(self.console) as bar:
+        with progress_bar(self.console) as bar:
             task = bar.add_task('pictures', total=None)
-            return str(prepare_demo(progress=lambda n, total: bar.update(task, completed=n, total=total)))
+            return str(demo.prepare_demo(progress=lambda n, total: bar.update(task, completed=n, total=total)))
 
     def _train_dense(self) -> str:
         return self._train('dense', '', self.plan.dense_iters, start=None)
@@ -160,10 +139,10 @@ class Quickstart:
         return cfg
 
     def _train(self, step: str, suffix: str, iters: int, start: str | None) -> str:
-        """Trains without the validation in between; returns the checkpoint."""
+        """Trains without validation; returns the checkpoint."""
         cfg = self._config(step, suffix)
         cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iters, val_interval=iters + 1)
-        cfg.load_from = None
+        cfg.load_from, cfg.val_cfg, cfg.val_dataloader, cfg.val_evaluator = start, None, None, None
         _fit_schedule(cfg.param_scheduler, iters)
         if not _bfloat16_is_faster():
             cfg.optim_wrapper.type = 'OptimWrapper'
@@ -171,10 +150,8 @@ class Quickstart:
         if latest.exists():
             set_resume(cfg, 'auto')
         runner = build_runner(cfg)
-        if start is not None and not latest.exists():
-            load_into(runner.model, start)
-        with _bar(self.console) as bar:
-            runner.register_hook(_ShowProgress(bar, self.console))
+        with progress_bar(self.console) as bar:
+            runner.register_hook(ShowProgress(bar, self.console))
             runner.train()
         return latest.read_text()
 
@@ -204,7 +181,7 @@ class Quickstart:
         )
 
     def _compare(self) -> list[dict[str, Any]]:
-        from .cost import count_macs, measure_latency
+        from ..cost import count_macs, measure_latency
 
         found = self._value('found')
         zero = (0.0,) * len(found['sites'])
@@ -215,7 +192,7 @@ class Quickstart:
         }
         cfg = self._config('compare')
         backbone = build_model(cfg).backbone
-        with _bar(self.console) as bar:
+        with progress_bar(self.console) as bar:
             task = bar.add_task('latency', total=None)
             records = measure_latency(
                 backbone,
@@ -242,7 +219,7 @@ class Quickstart:
 
     def _draw(self) -> list[str]:
         """Overlays of the first validation pictures at the found sparsity."""
-        from .visualization import ImageReader, draw_selection, list_images
+        from ..visualization import ImageReader, draw_selection, list_images
 
         cfg = self._config('pictures')
         cfg.model.backbone.sparsity = tuple(self._value('found')['found'])
@@ -264,68 +241,11 @@ class Quickstart:
             pictures.save(folders[-1])
         return [str(folder / 'overview.png') for folder in folders]
 
-    # The result
-
-    def table(self, rows: Sequence[Row]) -> Table:
-        """The comparison as a rich table."""
-        dense = rows[0]
-        table = Table(title='backbone at 448x448, batch 1, float32, this machine; mIoU on validation pictures')
-        for column in ('', 'sparsity', 'mIoU', 'MMACs', 'latency (quartiles)', 'speed-up'):
-            table.add_column(column, justify='left' if column in ('', 'sparsity') else 'right')
-        for row in rows:
-            quartiles = '-'.join(f'{q * 1e3:.1f}' for q in row.quartiles)
-            table.add_row(
-                row.name,
-                ', '.join(f'{s:g}' for s in row.sparsity),
-                f'{row.miou:.1f}',
-                f'{row.macs / 1e6:.0f}',
-                f'{row.latency * 1e3:.1f} ms ({quartiles})',
-                f'{dense.latency / row.latency:.2f}x',
-                style='bold' if row.name == 'found' else None,
-            )
-        return table
-
     def results(self) -> list[Path]:
         """What a user may want to open."""
-        search = self.work_dir / 'search'
-        return [
-            search / 'report.md',
-            search / 'pareto.png',
-            search / 'best_config.py',
-            *map(Path, self._value('pictures')),
-        ]
-
-
-class _ShowProgress(Hook):
-    """Draws the training on a bar, or where there is no terminal in ten lines."""
-
-    def __init__(self, bar: Progress, console: Console) -> None:
-        self._bar, self._console = bar, console
-
-    def before_train(self, runner: Runner) -> None:
-        self._task = self._bar.add_task('training', total=runner.max_iters, completed=runner.iter)
-
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
-    ) -> None:
-        done, total = runner.iter + 1, runner.max_iters
-        text = f'loss {runner.message_hub.get_scalar("train/loss").mean(20):.3f}'
-        self._bar.update(self._task, completed=done, description=f'training, {text}')
-        if not self._console.is_terminal and done * 10 // total > (done - 1) * 10 // total:
-            self._console.print(f'             {done} of {total} steps, {text}')
-
-
-def _bar(console: Console) -> Progress:
-    return Progress(
-        TextColumn('             {task.description}'),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn('left'),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
+        search, pictures = self.work_dir / 'search', map(Path, self._value('pictures'))
+        found = [search / name for name in ('report.md', 'pareto.png', 'best_config.py')]
+        return [self.work_dir / 'results.md', *found, *pictures]
 
 
 def _fit_schedule(schedulers: Sequence[dict], iters: int) -> None:

@@ -1,0 +1,121 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+pytest.importorskip('mmseg')
+pytest.importorskip('optuna')
+pytest.importorskip('skimage')
+pytest.importorskip('sklearn')
+
+from sparsevit_mm.datasets import demo
+from sparsevit_mm.quickstart import FULL, SMOKE, Plan, Quickstart, Row, markdown, steps
+
+ROOT = Path(__file__).resolve().parents[1]
+TOOL = ROOT / 'tools' / 'quickstart.py'
+
+
+def _run(work_dir: Path, demo: Path, *options: str) -> subprocess.CompletedProcess:
+    # One thread: tests share their machine, and two threads that wait for each other are slower than one.
+    env = {**os.environ, 'SPARSEVIT_MM_DEMO': str(demo), 'OMP_NUM_THREADS': '1', 'COLUMNS': '200'}
+    command = [sys.executable, str(TOOL), '--work-dir', str(work_dir), *options]
+    return subprocess.run(command, cwd=work_dir.parent, env=env, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_smoke_run_and_second_start(tmp_path: Path) -> None:
+    work_dir, demo = tmp_path / 'quickstart', tmp_path / 'demo'
+    first = _run(work_dir, demo, '--smoke')
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert 'done before' not in first.stdout
+    for name in ('dense', 'uniform', 'found', 'speed-up'):
+        assert name in first.stdout
+    state = json.loads((work_dir / 'quickstart.json').read_text())
+    rows = {row['name']: row for row in state['rows']['value']}
+    assert list(rows) == ['dense', 'uniform', 'found']
+    assert not any(rows['dense']['sparsity']) and len(set(rows['uniform']['sparsity'])) == 1
+    assert rows['uniform']['macs'] < rows['dense']['macs'] > rows['found']['macs']
+    listed = [Path(line) for line in first.stdout.splitlines() if line.startswith(str(work_dir))]
+    assert {path.name for path in listed} == {'report.md', 'pareto.png', 'best_config.py', 'overview.png', 'results.md'}
+    assert all(path.stat().st_size for path in listed)
+
+    del state['rows']  # as if it had been stopped in the comparison
+    (work_dir / 'quickstart.json').write_text(json.dumps(state))
+    second = _run(work_dir, demo, '--smoke')
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert second.stdout.count('done before') == 5
+    assert set(json.loads((work_dir / 'quickstart.json').read_text())) == set(state) | {'rows'}
+
+    other = _run(work_dir, demo)
+    assert other.returncode == 2
+    assert 'holds a quickstart of other sizes' in other.stderr
+
+
+def _quickstart(work_dir: Path, plan: Plan = SMOKE) -> Quickstart:
+    return Quickstart(work_dir, ROOT / 'configs', plan, Console(quiet=True))
+
+
+def test_training_resumes_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steps of an interrupted training are not made again."""
+    monkeypatch.setattr(demo, 'SPLITS', {'train': 4, 'val': 2})
+    started = []
+
+    class Stop(Exception):
+        pass
+
+    class Counting(steps.ShowProgress):
+        def before_train(self, runner) -> None:
+            started.append(runner.iter)
+            super().before_train(runner)
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+            super().after_train_iter(runner, batch_idx, data_batch, outputs)
+            if len(started) == 1 and runner.iter == 2:
+                raise Stop
+
+    monkeypatch.setattr(steps, 'ShowProgress', Counting)
+    config = Quickstart._config
+
+    def small(self: Quickstart, step: str, suffix: str = ''):
+        cfg = config(self, step, suffix)
+        cfg.train_dataloader.batch_size = 2
+        cfg.default_hooks.checkpoint.interval = 2
+        return cfg
+
+    monkeypatch.setattr(Quickstart, '_config', small)
+    monkeypatch.setenv('SPARSEVIT_MM_DEMO', str(tmp_path / 'demo'))
+    plan = Plan(dense_iters=4, adapt_iters=1, budget=0.8, trials=1, search_images=1, val_images=1, rounds=1)
+    first = _quickstart(tmp_path / 'work', plan)
+    first._step('data', '', first._make_data)
+    with pytest.raises(Stop):
+        first._step('dense', '', first._train_dense)
+    second = _quickstart(tmp_path / 'work', plan)
+    second._step('dense', '', second._train_dense)
+    assert started == [0, 2]
+    assert second._value('dense').endswith('iter_4.pth')
+
+
+def test_work_dir_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / 'file').touch()
+    with pytest.raises(OSError, match='file'):
+        _quickstart(tmp_path / 'file' / 'work')
+
+
+def test_work_dir_of_another_plan(tmp_path: Path) -> None:
+    _quickstart(tmp_path)
+    with pytest.raises(ValueError, match=r'other sizes: dense_iters=12 \(now 800\)'):
+        _quickstart(tmp_path, FULL)
+
+
+def test_table_is_relative_to_dense(tmp_path: Path) -> None:
+    rows = [
+        Row('dense', (0.0, 0.0), 80.0, 2_000_000_000, 0.04, (0.039, 0.042)),
+        Row('found', (0.8, 0.2), 78.5, 1_000_000_000, 0.02, (0.019, 0.021)),
+    ]
+    text = markdown(rows)
+    assert '| dense | 0, 0 | 80.0 | 2000 | 40.0 ms (39.0-42.0) | 1.00x |' in text
+    assert '| found | 0.8, 0.2 | 78.5 | 1000 | 20.0 ms (19.0-21.0) | 2.00x |' in text
