@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 __all__ = ['DEMO_CLASSES', 'DEMO_PALETTE', 'demo_coco_dataset', 'demo_seg_dataset']
 
 DEMO_CLASSES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
-# One colour a digit, far apart in hue or lightness; the background of semantic maps is dark grey.
+# The colours of the plates; the background of semantic maps is grey.
 DEMO_PALETTE = (
-    (230, 25, 75),
-    (245, 130, 48),
-    (255, 225, 25),
-    (60, 180, 75),
-    (70, 240, 240),
-    (0, 130, 200),
-    (145, 30, 180),
-    (240, 50, 230),
-    (170, 110, 40),
-    (250, 190, 212),
+    (25, 25, 25),
+    (120, 70, 30),
+    (205, 35, 40),
+    (245, 130, 40),
+    (245, 215, 45),
+    (40, 150, 70),
+    (40, 70, 200),
+    (205, 50, 185),
+    (60, 200, 205),
+    (240, 240, 240),
 )
 
 
@@ -57,7 +57,7 @@ def demo_seg_dataset(split: str, data_root: str | None = None, **kwargs: object)
 
 # Where mm classes have theirs, for those who ask a dataset type for its classes without building it.
 demo_seg_dataset.METAINFO = dict(
-    classes=('background', *DEMO_CLASSES), palette=[[64, 64, 64], *(list(colour) for colour in DEMO_PALETTE)]
+    classes=('background', *DEMO_CLASSES), palette=[[128, 128, 128], *(list(colour) for colour in DEMO_PALETTE)]
 )
 
 

@@ -1,9 +1,9 @@
 """Pictures of the demo set: photographs with a few small number plates, a handwritten digit on each.
 
 The photographs ship with scikit-image and scikit-learn, the digits (8x8 scans of handwriting) with
-scikit-learn. Training and validation share neither a photograph nor a digit. A plate has the colour that its digit
-has on a resistor, so that a small network learns in minutes: of digits in any colour it learned in as many minutes
-where they are, but not which.
+scikit-learn. Training and validation share neither a photograph nor a digit. Each digit has plates of
+one colour, so that a small network learns in minutes: of digits in any colour it learned in as many minutes where
+they are, but not which.
 """
 
 from dataclasses import dataclass
@@ -36,17 +36,17 @@ PHOTOGRAPHS: dict[str, tuple[str, ...]] = {
 # Every split takes its own part of the 1797 scans, in their order.
 _DIGIT_SPANS = {'train': slice(0, 1300), 'val': slice(1300, None)}
 _MIN_TILE, _MAX_TILE = 36, 72  # side in pixels
-# RGB of the digits 0 to 9 on resistors (IEC 60062).
-_COLOUR_CODE = (
+# RGB of the plates with the digits 0 to 9.
+_COLOURS = (
     (25, 25, 25),  # black
     (120, 70, 30),  # brown
     (205, 35, 40),  # red
     (245, 130, 40),  # orange
     (245, 215, 45),  # yellow
     (40, 150, 70),  # green
-    (40, 85, 190),  # blue
-    (140, 65, 170),  # violet
-    (140, 140, 145),  # grey
+    (40, 70, 200),  # blue
+    (205, 50, 185),  # magenta
+    (60, 200, 205),  # turquoise
     (240, 240, 240),  # white
 )
 
@@ -195,6 +195,6 @@ def _turned(picture: np.ndarray, border: int, turn: np.ndarray) -> np.ndarray:
 
 def _colours(digit: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Colour of a plate, near that of its digit, and of the stroke, which stands out: RGB, float32 ``[3]`` each."""
-    plate = np.clip(np.float32(_COLOUR_CODE[digit]) * rng.uniform(0.85, 1.1) + rng.uniform(-15, 15, 3), 0, 255)
+    plate = np.clip(np.float32(_COLOURS[digit]) * rng.uniform(0.85, 1.1) + rng.uniform(-15, 15, 3), 0, 255)
     stroke = rng.uniform(200, 255, 3) if plate.mean() < 130 else rng.uniform(0, 50, 3)
     return plate, stroke.astype(np.float32)
