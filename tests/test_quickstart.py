@@ -32,8 +32,8 @@ def test_smoke_run_and_second_start(tmp_path: Path) -> None:
     first = _run(work_dir, demo, '--smoke')
     assert first.returncode == 0, first.stdout + first.stderr
     assert 'done before' not in first.stdout
-    for name in ('dense', 'uniform', 'found', 'speed-up'):
-        assert name in first.stdout
+    for text in ('dense', 'uniform', 'found', 'speed-up', '12 of 12 steps', 'search 5/5'):
+        assert text in first.stdout + first.stderr
     state = json.loads((work_dir / 'quickstart.json').read_text())
     rows = {row['name']: row for row in state['rows']['value']}
     assert list(rows) == ['dense', 'uniform', 'found']
@@ -109,6 +109,12 @@ def test_work_dir_of_another_plan(tmp_path: Path) -> None:
     _quickstart(tmp_path)
     with pytest.raises(ValueError, match=r'other sizes: dense_iters=12 \(now 800\)'):
         _quickstart(tmp_path, FULL)
+
+
+def test_unreadable_state(tmp_path: Path) -> None:
+    (tmp_path / 'quickstart.json').write_text('{"plan"')
+    with pytest.raises(ValueError, match=r'quickstart.json cannot be read .* Delete'):
+        _quickstart(tmp_path)
 
 
 def test_table_is_relative_to_dense(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a quickstart shows while a step runs."""
 
+import logging
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -7,7 +8,7 @@ from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ['ShowProgress', 'progress_bar']
+__all__ = ['ShowProgress', 'progress_bar', 'show_search_lines']
 
 
 class ShowProgress(Hook):
@@ -41,3 +42,13 @@ def progress_bar(console: Console) -> Progress:
         console=console,
         transient=True,
     )
+
+
+def show_search_lines(logger: logging.Logger) -> None:
+    """Lets a quiet logger say what the search says, and nothing of the evaluations in between."""
+    logger.setLevel(logging.INFO)
+    for handler in logger.handlers:
+        handler.setLevel(logging.INFO)
+        handler.addFilter(
+            lambda record: record.levelno >= logging.ERROR or record.getMessage().startswith(('search', 'scoring'))
+        )

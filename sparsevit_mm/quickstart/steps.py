@@ -18,7 +18,7 @@ from ..apis import build_model, load_config
 from ..datasets import demo
 from ..models.checkpoints import load_into
 from ..runs import build_runner, evaluate, set_resume
-from .progress import ShowProgress, progress_bar
+from .progress import ShowProgress, progress_bar, show_search_lines
 from .table import Row, markdown
 
 __all__ = ['FULL', 'SMOKE', 'Plan', 'Quickstart']
@@ -72,7 +72,7 @@ class Quickstart:
         self.work_dir, self.configs, self.plan, self.console = work_dir, configs / 'demo', plan, console
         work_dir.mkdir(parents=True, exist_ok=True)
         self._file = work_dir / 'quickstart.json'
-        self._state: dict[str, Any] = json.loads(self._file.read_text()) if self._file.exists() else {}
+        self._state: dict[str, Any] = self._load()
         known = self._state.setdefault('plan', asdict(plan))
         if known != asdict(plan):
             different = ', '.join(
@@ -107,6 +107,14 @@ class Quickstart:
         self._state[key] = dict(value=value, seconds=time.monotonic() - start)
         self._save()
         self.console.print(f'[green]done[/]         {title} ({self._state[key]["seconds"]:.0f} s)')
+
+    def _load(self) -> dict[str, Any]:
+        if not self._file.exists():
+            return {}
+        try:
+            return json.loads(self._file.read_text())
+        except ValueError as error:
+            raise ValueError(f'{self._file} cannot be read ({error}). Delete {self.work_dir} to begin anew.') from error
 
     def _save(self) -> None:
         unfinished = self._file.with_suffix('.part')
@@ -168,6 +176,8 @@ class Quickstart:
             checkpoint=checkpoint,
         )
         runner = build_runner(cfg)
+        if not self.console.is_terminal:  # where there is, the search draws a bar
+            show_search_lines(runner.logger)
         load_into(runner.model, checkpoint)
         runner.test()
         outcome = runner.test_loop.outcome
