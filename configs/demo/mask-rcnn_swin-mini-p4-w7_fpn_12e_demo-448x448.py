@@ -2,7 +2,7 @@
 #
 # Paper:   Swin, arXiv 2103.14030; Mask R-CNN, arXiv 1703.06870
 # Command: python tools/train.py THIS_FILE
-# Expect:  see README.md beside this file.
+# Expect:  no number: only tried for a few steps.
 _base_ = [
     'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
     'mmdet::_base_/default_runtime.py',

@@ -4,7 +4,7 @@
 #
 # Paper:   SparseViT, arXiv 2303.17605
 # Command: python tools/train.py THIS_FILE
-# Expect:  see README.md beside this file.
+# Expect:  no number: only tried for a few steps.
 _base_ = './mask-rcnn_swin-mini-p4-w7_fpn_12e_demo-448x448.py'
 
 model = dict(backbone=dict(sparsity=(0.6, 0.5, 0.3, 0.0)))

@@ -2,7 +2,7 @@
 #
 # Paper:   Swin, arXiv 2103.14030; UPerNet, arXiv 1807.10221
 # Command: python tools/train.py THIS_FILE
-# Expect:  see README.md beside this file.
+# Expect:  mIoU 84 on the validation pictures (one run of ours; README.md beside this file says more).
 _base_ = ['mmseg::_base_/default_runtime.py', '../_base_/datasets/demo_seg.py']
 custom_imports = dict(imports=['sparsevit_mm'], allow_failed_imports=False)
 
