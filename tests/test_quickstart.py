@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 pytest.importorskip('mmseg')
@@ -14,6 +15,7 @@ pytest.importorskip('sklearn')
 
 from sparsevit_mm.datasets import demo
 from sparsevit_mm.quickstart import FULL, SMOKE, Plan, Quickstart, Row, markdown, steps
+from sparsevit_mm.quickstart.machine import MachineSettings, fastest_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOL = ROOT / 'tools' / 'quickstart.py'
@@ -47,7 +49,7 @@ def test_smoke_run_and_second_start(tmp_path: Path) -> None:
     (work_dir / 'quickstart.json').write_text(json.dumps(state))
     second = _run(work_dir, demo, '--smoke')
     assert second.returncode == 0, second.stdout + second.stderr
-    assert second.stdout.count('done before') == 5
+    assert second.stdout.count('done before') == 6
     assert set(json.loads((work_dir / 'quickstart.json').read_text())) == set(state) | {'rows'}
 
     other = _run(work_dir, demo)
@@ -91,12 +93,35 @@ def test_training_resumes_where_it_was_stopped(tmp_path: Path, monkeypatch: pyte
     plan = Plan(dense_iters=4, adapt_iters=1, budget=0.8, trials=1, search_images=1, val_images=1, rounds=1)
     first = _quickstart(tmp_path / 'work', plan)
     first._step('data', '', first._make_data)
+    first._step('machine', '', lambda: dict(threads=1, bfloat16=False))
     with pytest.raises(Stop):
         first._step('dense', '', first._train_dense)
     second = _quickstart(tmp_path / 'work', plan)
     second._step('dense', '', second._train_dense)
     assert started == [0, 2]
     assert second._value('dense').endswith('iter_4.pth')
+
+
+def test_fastest_settings_leave_the_threads_alone() -> None:
+    before = torch.get_num_threads()
+    seen = set()
+
+    class Backbone(torch.nn.Conv2d):
+        def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+            features = super().forward(images)
+            seen.add((torch.get_num_threads(), features.dtype))
+            if features.dtype == torch.float32 or torch.get_num_threads() > 1:
+                features = super().forward(images.repeat(400, 1, 1, 1))[:1]  # plainly more work
+            return [features]
+
+    torch.set_num_threads(2)
+    try:
+        settings = fastest_settings(Backbone(3, 8, 3), torch.randn(1, 3, 64, 64))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {(n, dtype) for n in (1, 2) for dtype in (torch.float32, torch.bfloat16)}
+    assert settings == MachineSettings(threads=1, bfloat16=True)
 
 
 def test_work_dir_that_cannot_be_written(tmp_path: Path) -> None:
@@ -107,7 +132,7 @@ def test_work_dir_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_work_dir_of_another_plan(tmp_path: Path) -> None:
     _quickstart(tmp_path)
-    with pytest.raises(ValueError, match=r'other sizes: dense_iters=12 \(now 800\)'):
+    with pytest.raises(ValueError, match=r'other sizes: dense_iters=12 \(now 500\)'):
         _quickstart(tmp_path, FULL)
 
 

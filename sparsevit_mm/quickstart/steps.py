@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from rich.console import Console
 
@@ -18,6 +19,7 @@ from ..apis import build_model, load_config
 from ..datasets import demo
 from ..models.checkpoints import load_into
 from ..runs import build_runner, evaluate, set_resume
+from .machine import fastest_settings
 from .progress import ShowProgress, progress_bar, show_search_lines
 from .table import Row, markdown
 
@@ -50,7 +52,7 @@ class Plan:
     rounds: int
 
 
-FULL = Plan(dense_iters=800, adapt_iters=300, budget=0.6, trials=40, search_images=40, val_images=None, rounds=20)
+FULL = Plan(dense_iters=500, adapt_iters=200, budget=0.6, trials=30, search_images=40, val_images=None, rounds=20)
 SMOKE = Plan(dense_iters=12, adapt_iters=4, budget=0.8, trials=5, search_images=4, val_images=6, rounds=3)
 
 
@@ -86,6 +88,8 @@ class Quickstart:
     def run(self) -> list[Row]:
         """All steps; returns the table."""
         self._step('data', 'make the demo set', self._make_data)
+        self._step('machine', 'try how this machine trains fastest', self._try_machine)
+        torch.set_num_threads(self._value('machine')['threads'])
         self._step('dense', 'train a small dense Swin segmentor', self._train_dense)
         self._step('adapted', 'adapt it to all sparsities', self._adapt)
         self._step('found', f'search for a sparsity at {self.plan.budget:.0%} of the dense latency', self._search)
@@ -131,6 +135,13 @@ class Quickstart:
             task = bar.add_task('pictures', total=None)
             return str(demo.prepare_demo(progress=lambda n, total: bar.update(task, completed=n, total=total)))
 
+    def _try_machine(self) -> dict[str, Any]:
+        backbone = build_model(self._config('machine')).backbone
+        settings = fastest_settings(backbone.train(), torch.randn(2, 3, *SHAPE))
+        precision = 'bfloat16' if settings.bfloat16 else 'float32'
+        self.console.print(f'             {settings.threads} thread(s), training in {precision}')
+        return asdict(settings)
+
     def _train_dense(self) -> str:
         return self._train('dense', '', self.plan.dense_iters, start=None)
 
@@ -152,7 +163,7 @@ class Quickstart:
         cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iters, val_interval=iters + 1)
         cfg.load_from, cfg.val_cfg, cfg.val_dataloader, cfg.val_evaluator = start, None, None, None
         _fit_schedule(cfg.param_scheduler, iters)
-        if not _bfloat16_is_faster():
+        if not self._value('machine')['bfloat16']:
             cfg.optim_wrapper.type = 'OptimWrapper'
         latest = Path(cfg.work_dir, 'last_checkpoint')
         if latest.exists():
@@ -263,15 +274,3 @@ def _fit_schedule(schedulers: Sequence[dict], iters: int) -> None:
     if len(schedulers) > 1:
         schedulers[0]['end'] = schedulers[1]['begin'] = min(schedulers[0]['end'], max(1, iters // 10))
     schedulers[-1]['end'] = iters
-
-
-def _bfloat16_is_faster() -> bool:
-    """Whether this machine multiplies matrices of the model's size faster in bfloat16, as newer ones do."""
-    import torch
-    from torch.utils.benchmark import Timer
-
-    def seconds(dtype: torch.dtype) -> float:
-        a, b = torch.randn(3136, 128, dtype=dtype), torch.randn(128, 512, dtype=dtype)
-        return Timer('a @ b', globals=dict(a=a, b=b), num_threads=torch.get_num_threads()).timeit(20).median
-
-    return seconds(torch.bfloat16) < seconds(torch.float32)
