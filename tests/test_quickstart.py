@@ -132,7 +132,7 @@ def test_work_dir_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_work_dir_of_another_plan(tmp_path: Path) -> None:
     _quickstart(tmp_path)
-    with pytest.raises(ValueError, match=r'other sizes: dense_iters=12 \(now 700\)'):
+    with pytest.raises(ValueError, match=rf'other sizes: dense_iters=12 \(now {FULL.dense_iters}\)'):
         _quickstart(tmp_path, FULL)
 
 
