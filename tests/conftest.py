@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    missing = pytest.mark.skip(reason='data/ is not there: see "Data" in the README')
+    missing = pytest.mark.skip(reason='data/ is not there: configs/sparsevit/README.md says what belongs in it')
     no_gpu = pytest.mark.skip(reason='needs a CUDA device')
     for item in items:
         if item.get_closest_marker('data') and not (ROOT / 'data').exists():
@@ -27,7 +27,7 @@ def seed() -> None:
 def data_root() -> Path:
     """The real data sets."""
     if not (ROOT / 'data').exists():
-        pytest.skip('data/ is not there: see "Data" in the README')
+        pytest.skip('data/ is not there: configs/sparsevit/README.md says what belongs in it')
     return ROOT / 'data'
 
 
