@@ -1,4 +1,4 @@
-"""What the command-line tools share: how they end."""
+"""What the command-line tools share: options, and how they end."""
 
 import argparse
 import os
@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.config import DictAction
 
-__all__ = ['DEBUG_VARIABLE', 'ConfigOptions', 'run_tool']
+__all__ = ['DEBUG_VARIABLE', 'ConfigOptions', 'add_config_options', 'add_launcher_options', 'run_tool']
 
 DEBUG_VARIABLE = 'SPARSEVIT_MM_DEBUG'
 
@@ -27,6 +27,21 @@ class ConfigOptions(DictAction):
             if '=' not in word:
                 parser.error(f'{option_string} takes KEY=VALUE, such as model.backbone.sparsity=0.5, got {word!r}')
         super().__call__(parser, namespace, values, option_string)
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what every tool takes: overrides of the config, and the traceback of an error."""
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE', help='overrides of the config'
+    )
+    parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
+
+
+def add_launcher_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what tools that may run in several processes take, as mm's do."""
+    add = parser.add_argument
+    add('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none', help='what started this process')
+    add('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
 
 
 def run_tool(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:

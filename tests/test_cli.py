@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from sparsevit_mm.cli import DEBUG_VARIABLE, ConfigOptions, run_tool
+from sparsevit_mm.cli import DEBUG_VARIABLE, add_config_options, run_tool
 
 
 def raising(error):
@@ -58,7 +58,7 @@ def test_our_own_mistakes_and_debugging_keep_the_traceback(monkeypatch):
 
 def test_overrides_of_a_config(capsys):
     parser = argparse.ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions)
+    add_config_options(parser)
     given = parser.parse_args(['--cfg-options', 'a.b=0.5', 'c=1,2']).cfg_options
     assert given == {'a.b': 0.5, 'c': [1, 2]}
     with pytest.raises(SystemExit):

@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from sparsevit_mm.cli import ConfigOptions, run_tool
+from sparsevit_mm.cli import add_config_options, run_tool
 from sparsevit_mm.cost.benchmark import run_benchmark
 from sparsevit_mm.cost.benchmark_report import BenchmarkReport
 from sparsevit_mm.cost.conditions import (
@@ -49,8 +49,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add('--min-round-time', type=float, default=0.2, metavar='SECONDS', help='of a round (default: 0.2)')
     add('--threads', type=int, help="torch's intra-op threads (default: as they are)")
     add('--json', type=Path, metavar='OUT', help='write the figures and their environment here')
-    add('--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE', help='overrides of the configs')
-    add('--debug', action='store_true', help='show the traceback of an error')
+    add_config_options(parser)
     return parser.parse_args(argv)
 
 

@@ -16,18 +16,5 @@ CHECKPOINT=$2
 GPUS=$3
 shift 3
 
-TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-ROOT=$(dirname "$TOOLS")
-if [ -z "${PYTHON:-}" ]; then
-    PYTHON=python
-    if [ -x "$ROOT/.venv/bin/python" ]; then PYTHON=$ROOT/.venv/bin/python; fi
-fi
-
-export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
-exec "$PYTHON" -m torch.distributed.run \
-    --nnodes="${NNODES:-1}" \
-    --node_rank="${NODE_RANK:-0}" \
-    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-    --master_port="${PORT:-29500}" \
-    --nproc_per_node="$GPUS" \
-    "$TOOLS/test.py" "$CONFIG" "$CHECKPOINT" --launcher pytorch "$@"
+. "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
+run_processes "$GPUS" "$TOOLS/test.py" "$CONFIG" "$CHECKPOINT" "$@"

@@ -20,7 +20,7 @@ from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 
-from sparsevit_mm.cli import ConfigOptions, run_tool
+from sparsevit_mm.cli import add_config_options, add_launcher_options, run_tool
 from sparsevit_mm.config import drop_pretrained, load_config, sparsify_config
 from sparsevit_mm.search.budget import format_cost
 from sparsevit_mm.search.costs import COST_MODELS
@@ -57,10 +57,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add('--study-name', metavar='NAME', help='of the study in the database (default: sparsity)')
     add('--work-dir', metavar='DIR', help='where results go (default: work_dirs/NAME_search)')
     add('--resume', action='store_true', help='go on with the study that is there')
-    add('--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE', help='overrides of the config')
-    add('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
-    add('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    add('--debug', action='store_true', help='show the traceback of an error')
+    add_config_options(parser)
+    add_launcher_options(parser)
     return parser.parse_args(argv)
 
 

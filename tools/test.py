@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from sparsevit_mm.apis import load_config
-from sparsevit_mm.cli import ConfigOptions, run_tool
+from sparsevit_mm.cli import add_config_options, add_launcher_options, run_tool
 from sparsevit_mm.predictions import TASKS_3D, draw_predictions, use_tta
 
 
@@ -29,10 +29,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add('--task', choices=TASKS_3D, default='mono_det', help='what to draw, mmdet3d only (default: mono_det)')
     add('--score-thr', type=float, default=0.1, help='least score of a box to draw, mmdet3d only (default: 0.1)')
     add('--tta', action='store_true', help='test-time augmentation')
-    add('--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE', help='overrides of the config')
-    add('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none', help='what started this process')
-    add('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
-    add('--debug', action='store_true', help='show the traceback of an error')
+    add_config_options(parser)
+    add_launcher_options(parser)
     return parser.parse_args(argv)
 
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from sparsevit_mm.apis import load_config
-from sparsevit_mm.cli import ConfigOptions, run_tool
+from sparsevit_mm.cli import add_config_options, add_launcher_options, run_tool
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -35,10 +35,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='go on from this checkpoint, or with no value from the latest one in the work dir if there is one',
     )
-    add('--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE', help='overrides of the config')
-    add('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none', help='what started this process')
-    add('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
-    add('--debug', action='store_true', help='show the traceback of an error')
+    add_config_options(parser)
+    add_launcher_options(parser)
     return parser.parse_args(argv)
 
 

@@ -17,7 +17,7 @@ from rich.progress import track
 from torch import nn
 
 from sparsevit_mm.apis import build_model, drop_pretrained, init_scope, load_config, sparsify_config
-from sparsevit_mm.cli import ConfigOptions, run_tool
+from sparsevit_mm.cli import add_config_options, run_tool
 from sparsevit_mm.cost.subjects import parse_sparsity
 from sparsevit_mm.models import find_sparse_backbone
 from sparsevit_mm.visualization import ImageReader, draw_selection, list_images
@@ -37,8 +37,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="0.6 for all sites, or .6,0,.2,.4,.5,0 with one a site (default: the config's own)",
     )
     add('--device', default='cpu', help='cpu or cuda (default: cpu)')
-    add('--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE', help='overrides of the config')
-    add('--debug', action='store_true', help='show the traceback of an error')
+    add_config_options(parser)
     return parser.parse_args(argv)
 
 
