@@ -45,7 +45,7 @@ model = dict(
 # bfloat16 halves the time of a step on a CPU with AVX-512 BF16 or AMX.
 optim_wrapper = dict(
     type='sparsevit_mm.BFloat16OptimWrapper',
-    optimizer=dict(type='AdamW', lr=0.001, betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=0.002, betas=(0.9, 0.999), weight_decay=0.05),
     paramwise_cfg=dict(
         norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys={'relative_position_bias_table': dict(decay_mult=0.0)}
     ),

@@ -13,4 +13,4 @@ model = dict(data_preprocessor=dict(size=(448, 448)))
 max_iters = 300
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 param_scheduler = [dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=False, begin=0, end=max_iters)]
-optim_wrapper = dict(optimizer=dict(lr=0.0003))
+optim_wrapper = dict(optimizer=dict(lr=0.001))

@@ -8,6 +8,7 @@ __all__ = ['rows_per_chunk']
 
 # The widest buffer of a block is the hidden layer of its FFN. Allocators map buffers above 32 MiB anew at every use,
 # which costs more than the arithmetic on them; much smaller ones make matrix products pack their weights too often.
+# Swin-T at 800x1344 on 2 cores with 1 MiB of level-2 cache each: from 2 to 24 MiB alike, 64 MiB and all at once slower.
 CHUNK_BYTES = 16 << 20
 
 

@@ -52,7 +52,7 @@ class Plan:
     rounds: int
 
 
-FULL = Plan(dense_iters=500, adapt_iters=200, budget=0.6, trials=30, search_images=40, val_images=None, rounds=20)
+FULL = Plan(dense_iters=700, adapt_iters=250, budget=0.6, trials=30, search_images=40, val_images=None, rounds=20)
 SMOKE = Plan(dense_iters=12, adapt_iters=4, budget=0.8, trials=5, search_images=4, val_images=6, rounds=3)
 
 
