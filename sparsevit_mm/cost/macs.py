@@ -1,6 +1,7 @@
 """Multiply-accumulate operations in closed form."""
 
 from collections.abc import Sequence
+from functools import singledispatch
 
 from torch import nn
 
@@ -8,7 +9,7 @@ from ..models.backbones import SparseBackbone, SparseSwin
 from ..ops import window_token_counts
 from ..sparsity import keep_count
 
-__all__ = ['CONVENTIONS', 'count_macs']
+__all__ = ['CONVENTIONS', 'backbone_macs', 'count_macs']
 
 CONVENTIONS = ('executed', 'padded')
 
@@ -27,19 +28,26 @@ def count_macs(backbone: SparseBackbone, shape: tuple[int, int], convention: str
     """
     if convention not in CONVENTIONS:
         raise ValueError(f'convention must be one of {CONVENTIONS}, got {convention!r}.')
-    if isinstance(backbone, SparseSwin):
-        return _swin_macs(backbone, shape, padded_ffn=convention == 'padded')
-    raise ValueError(f'count_macs does not know {type(backbone).__name__}; known: SparseSwin.')
+    return backbone_macs(backbone, shape, convention == 'padded')
 
 
-def _swin_macs(backbone: SparseSwin, shape: tuple[int, int], padded_ffn: bool) -> int:
+@singledispatch
+def backbone_macs(backbone: SparseBackbone, shape: tuple[int, int], padded: bool) -> int:
+    """MACs of one family of backbones; each registers its own."""
+    known = ', '.join(cls.__name__ for cls in backbone_macs.registry if cls is not object)
+    raise ValueError(f'count_macs does not know {type(backbone).__name__}; known: {known}.')
+
+
+@backbone_macs.register
+def _swin_macs(backbone: SparseSwin, shape: tuple[int, int], padded: bool) -> int:
     projection = backbone.patch_embed.projection
     height, width = (-(-size // step) for size, step in zip(shape, projection.stride))
     macs = height * width * projection.weight.numel()
     for stage, layout in zip(backbone.stages, backbone.sparsity_layout.spans):
         values = backbone.sparsity[layout]
         for i, block in enumerate(stage.blocks):
-            macs += _window_block_macs(block, (height, width), values[i // 2], padded_ffn)
+            macs += _window_block_macs(block, (height, width), values[i // 2], padded)
+        macs += _window_selector_macs(stage, (height, width), values)
         if stage.downsample is not None:
             height, width = _merged(stage.downsample.sampler, (height, width))
             macs += height * width * stage.downsample.reduction.weight.numel()
@@ -57,6 +65,17 @@ def _window_block_macs(block: nn.Module, grid: Sequence[int], sparsity: float, p
     projections = rows * 4 * dims * dims
     products = 2 * rows * tokens * dims
     return projections + products + ffn_rows * 2 * dims * block.ffn.feedforward_channels
+
+
+def _window_selector_macs(stage: nn.Module, grid: Sequence[int], values: Sequence[float]) -> int:
+    """Scoring, once for each shift that some pruned block has."""
+    macs = 0
+    for shift in {block.shift_size for block in stage.blocks}:
+        windows = len(window_token_counts(*grid, stage.window_size, shift))
+        shifted = [values[i // 2] for i, block in enumerate(stage.blocks) if block.shift_size == shift]
+        if any(keep_count(windows, value) < windows for value in shifted):
+            macs += stage.selector.count_macs(windows)
+    return macs
 
 
 def _merged(unfold: nn.Unfold, grid: tuple[int, int]) -> tuple[int, int]:

@@ -2,9 +2,10 @@
 
 from .cache import IndexCache, is_tracing
 from .chunks import rows_per_chunk
+from .decisions import keep_mask, perturb, straight_through
 from .ranking import rank_units
 from .routes import WindowRoute, add_spill_row, build_route, drop_spill_row, write_rows
-from .windows import WindowGrid, build_window_grid, window_token_counts
+from .windows import WindowGrid, build_window_grid, pool_windows, window_token_counts
 
 __all__ = [
     'IndexCache',
@@ -15,8 +16,12 @@ __all__ = [
     'build_window_grid',
     'drop_spill_row',
     'is_tracing',
+    'keep_mask',
+    'perturb',
+    'pool_windows',
     'rank_units',
     'rows_per_chunk',
+    'straight_through',
     'window_token_counts',
     'write_rows',
 ]

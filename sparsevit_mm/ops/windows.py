@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-__all__ = ['WindowGrid', 'build_window_grid', 'window_token_counts']
+__all__ = ['WindowGrid', 'build_window_grid', 'pool_windows', 'window_token_counts']
 
 # What stock Swin adds to the scores of tokens that the cyclic shift made neighbours.
 SHIFT_MASK_VALUE = -100.0
@@ -120,3 +120,13 @@ def _shift_masks(window: int, shift: int, device: torch.device | str) -> Tensor:
         return torch.zeros(blocked.shape, device=device).masked_fill(blocked, SHIFT_MASK_VALUE)
 
     return torch.stack([mask(anything, anything), mask(anything, same), mask(same, anything), mask(same, same)])
+
+
+def pool_windows(tokens: Tensor, grid: WindowGrid) -> Tensor:
+    """Mean of the real tokens of each window, ``[B, L, C] -> [B, nW, C]`` in float32."""
+    tokens = tokens.float()
+    if grid.padded:
+        tokens = torch.nn.functional.pad(tokens, (0, 0, 0, 1))
+    counts = torch.tensor(grid.token_counts, dtype=torch.float32, device=tokens.device).clamp(min=1)
+    # [B, L, C] -> [B, nW, N, C] -> [B, nW, C]
+    return tokens[:, grid.rows].sum(2) / counts[:, None]

@@ -1,7 +1,19 @@
 """Selectors: features -> scores, the highest of which stay."""
 
-from .base import Selector, build_selector
+from .base import Selector, build_selector, build_window_selector
+from .class_attention import ClassAttentionSelector
+from .learned import LearnedSelector
 from .magnitude import MagnitudeSelector
+from .predictor import PredictorSelector
 from .random import RandomSelector
 
-__all__ = ['MagnitudeSelector', 'RandomSelector', 'Selector', 'build_selector']
+__all__ = [
+    'ClassAttentionSelector',
+    'LearnedSelector',
+    'MagnitudeSelector',
+    'PredictorSelector',
+    'RandomSelector',
+    'Selector',
+    'build_selector',
+    'build_window_selector',
+]

@@ -1,6 +1,6 @@
 """What all selectors have in common."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,26 +10,39 @@ from torch import Tensor
 from ..ops import WindowGrid
 from ..registry import MODELS
 
-__all__ = ['Selector', 'build_selector']
+__all__ = ['Selector', 'build_selector', 'build_window_selector']
 
 
 class Selector(BaseModule):
     """Scores the units of a backbone; the highest scores stay.
 
-    A selector scores tokens (:meth:`forward`) and says how the scores of a window's tokens make the score of the
-    window (:meth:`window_scores`). How many units stay is not its business. Scores of an image depend on that image
-    alone, and are computed in float32 under autocast too.
+    A selector scores tokens (:meth:`forward`) and windows (:meth:`score_windows`). How many units stay is not its
+    business. Scores of an image depend on that image alone, and are computed in float32 under autocast too.
 
     Args:
         embed_dims: Channels of the features, for selectors that learn. Backbones always pass it.
     """
 
+    #: Whether scores are log-odds with a gradient, see :class:`LearnedSelector`.
+    learns = False
+    #: Whether :meth:`forward` wants the attention that the class token pays to each token.
+    wants_class_attention = False
+
     def __init__(self, embed_dims: int | None = None, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
         self.embed_dims = embed_dims
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Scores of tokens, ``[B, L, C] -> [B, L]`` in float32, before any block of the site has run."""
+    def forward(self, tokens: Tensor, alive: Tensor | None = None, class_attention: Tensor | None = None) -> Tensor:
+        """Scores of tokens before any block of the site has run.
+
+        Args:
+            tokens: ``[B, L, C]``.
+            alive: ``[B, L]``, 1 for tokens that earlier sites kept; ``None`` where all of ``tokens`` are.
+            class_attention: ``[B, L]``, for selectors that want it.
+
+        Returns:
+            ``[B, L]`` in float32.
+        """
         raise NotImplementedError
 
     def window_scores(self, scores: Tensor, grid: WindowGrid) -> Tensor:
@@ -45,6 +58,23 @@ class Selector(BaseModule):
         if grid.padded:
             scores = torch.nn.functional.pad(scores, (0, 1))
         return torch.linalg.vector_norm(scores[:, grid.rows], dim=-1)
+
+    def score_windows(self, tokens: Tensor, grids: Sequence[WindowGrid]) -> list[Tensor]:
+        """Scores of the windows of each grid.
+
+        Args:
+            tokens: ``[B, L, C]``, scored once for all grids.
+            grids: Windows of the same map at different shifts.
+
+        Returns:
+            ``[B, nW]`` for each grid.
+        """
+        scores = self(tokens)
+        return [self.window_scores(scores, grid) for grid in grids]
+
+    def count_macs(self, num_units: int) -> int:
+        """Multiply-adds of scoring so many units of one image, matrix products only."""
+        return 0
 
 
 def build_selector(config: Mapping[str, Any], embed_dims: int) -> Selector:
@@ -71,5 +101,22 @@ def build_selector(config: Mapping[str, Any], embed_dims: int) -> Selector:
     if not isinstance(selector, Selector):
         raise ValueError(
             f'selector {dict(config)} is a {type(selector).__name__} and no selector. Known: {", ".join(known)}.'
+        )
+    return selector
+
+
+def build_window_selector(config: Mapping[str, Any], embed_dims: int) -> Selector:
+    """A selector for windows, of which a fixed number stays in training too.
+
+    Raises:
+        ValueError: As :func:`build_selector`, and for a selector that scores tokens only or draws freely.
+    """
+    selector = build_selector(config, embed_dims)
+    name = type(selector).__name__
+    if selector.wants_class_attention:
+        raise ValueError(f'selector {name} ranks by a class token, and a backbone with windows has none.')
+    if getattr(selector, 'draw', 'topk') != 'topk':
+        raise ValueError(
+            f"selector {name} has draw={selector.draw!r}, but a fixed number of windows is computed: use draw='topk'."
         )
     return selector

@@ -17,7 +17,7 @@ class MagnitudeSelector(Selector):
     """
 
     @torch.no_grad()
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Mean magnitude of each token, ``[B, L, C] -> [B, L]``."""
+    def forward(self, tokens: Tensor, alive: Tensor | None = None, class_attention: Tensor | None = None) -> Tensor:
+        """Mean magnitude of each token, ``[B, L, C] -> [B, L]``; see :meth:`Selector.forward`."""
         total = torch.linalg.vector_norm(tokens, ord=1, dim=-1, dtype=torch.float32)
         return total / tokens.shape[-1]

@@ -25,8 +25,8 @@ class RandomSelector(Selector):
         self.seed = seed
         self._permutations = IndexCache()
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Distinct random scores, ``[B, L, C] -> [B, L]``, alike for every image."""
+    def forward(self, tokens: Tensor, alive: Tensor | None = None, class_attention: Tensor | None = None) -> Tensor:
+        """Distinct random scores, ``[B, L, C] -> [B, L]``, alike for every image; see :meth:`Selector.forward`."""
         return self._scores(tokens.shape[1], tokens.device).expand(tokens.shape[0], -1)
 
     def window_scores(self, scores: Tensor, grid: WindowGrid) -> Tensor:

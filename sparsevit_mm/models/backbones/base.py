@@ -6,6 +6,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from ...selectors import Selector
 from ...sparsity import DEFAULT_CHOICES, SparsityLayout, SparsitySpace
 
 __all__ = ['SiteRecord', 'SparseBackbone']
@@ -43,8 +44,23 @@ class SiteRecord:
         return tokens.roll((self.shift, self.shift), (1, 2))[:, :height, :width]
 
 
+class ForwardNotes(dict[str, Tensor]):
+    """Values of one forward pass, which belong to no copy and to no file."""
+
+    def __deepcopy__(self, memo: dict) -> 'ForwardNotes':
+        return ForwardNotes()
+
+    def __reduce__(self) -> tuple:
+        return ForwardNotes, ()
+
+
 class SparseBackbone(BaseModule):
-    """What every backbone of the package has: sites, one sparsity a site, and records of what was computed."""
+    """What every backbone of the package has: sites, one sparsity a site, and records of what was computed.
+
+    Attributes:
+        keep_ratios: Site names to the fraction of units ``[B]`` that a learned selector wants to keep, with its
+            gradient, from the last forward pass in training. For losses; empty otherwise.
+    """
 
     sparsity_layout: SparsityLayout
 
@@ -52,6 +68,7 @@ class SparseBackbone(BaseModule):
         super().__init__(init_cfg=init_cfg)
         self._sparsity: tuple[float, ...] = ()
         self._records: list[SiteRecord] | None = None
+        self.keep_ratios = ForwardNotes()
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -85,3 +102,7 @@ class SparseBackbone(BaseModule):
             yield self._records
         finally:
             self._records = outer
+
+    def selectors(self) -> Iterator[Selector]:
+        """The selectors of the backbone."""
+        return (module for module in self.modules() if isinstance(module, Selector))

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from ...ops import WindowGrid
 from ...registry import MODELS
-from ...selectors import build_selector
+from ...selectors import build_window_selector
 from ...sparsity import SparsityLayout
 from ..checkpoints import fit_swin_tables, load_swin_backbone
 from ..layers import FoldPatchMerging, SwinStage, WindowAttention, WindowBlock
@@ -154,7 +155,7 @@ class SparseSwin(SparseBackbone):
                 merging = FoldPatchMerging(
                     dims, 2 * dims, stride=strides[i + 1], norm_cfg=norm_cfg if patch_norm else None
                 )
-            self.stages.append(SwinStage(blocks, window_size, build_selector(selector, dims), merging))
+            self.stages.append(SwinStage(blocks, window_size, build_window_selector(selector, dims), merging))
         for i in self.out_indices:
             self.add_module(f'norm{i}', build_norm_layer(norm_cfg, self.num_features[i])[1])
         self.register_load_state_dict_pre_hook(fit_swin_tables)
@@ -169,14 +170,14 @@ class SparseSwin(SparseBackbone):
         Returns:
             ``[B, C_i, H_i, W_i]`` for each of ``out_indices``.
         """
+        self.keep_ratios.clear()
         x, hw_shape = self.patch_embed(x)
         if self.use_abs_pos_embed:
             x = x + self._position_embedding(hw_shape)
         x = self.drop_after_pos(x)
         outs = []
         for i, stage in enumerate(self.stages):
-            observe = None if self._records is None else partial(self._record, i)
-            x = stage(x, hw_shape, self._block_sparsity(i), observe)
+            x = stage(x, hw_shape, self._block_sparsity(i), _StageLog(self, i))
             if i in self.out_indices:
                 # [B, L, C] -> [B, C, H, W]
                 out = getattr(self, f'norm{i}')(x).view(x.shape[0], *hw_shape, -1)
@@ -189,21 +190,6 @@ class SparseSwin(SparseBackbone):
         """The sparsity of each block of a stage: both blocks of a pair have that of their site."""
         values = self._sparsity[self.sparsity_layout.spans[stage]]
         return [values[block // 2] for block in range(self.depths[stage])]
-
-    def _record(self, stage: int, block: int, grid: WindowGrid, kept: Tensor | None, batch: int) -> None:
-        if kept is None:
-            kept = torch.arange(grid.num_windows, device=grid.rows.device).expand(batch, -1)
-        self._records.append(
-            SiteRecord(
-                site=self.sites[self.sparsity_layout.spans[stage]][block // 2],
-                block=block,
-                shift=grid.shift,
-                grid=(grid.height, grid.width),
-                window=grid.window,
-                kept=kept,
-                num_units=grid.num_windows,
-            )
-        )
 
     def _position_embedding(self, hw_shape: tuple[int, int]) -> Tensor:
         """Absolute position embeddings ``[1, L, C]``, resized where the map is not the pretraining one."""
@@ -246,12 +232,49 @@ class SparseSwin(SparseBackbone):
                     trunc_normal_(module.relative_position_bias_table, std=0.02)
             if self.use_abs_pos_embed:
                 trunc_normal_(self.absolute_pos_embed, std=0.02)
+            self._init_selectors()
         elif self.init_cfg.get('type') == 'Pretrained':
+            self._init_selectors()
             load_swin_backbone(
                 self, self.init_cfg['checkpoint'], prefix=self.init_cfg.get('prefix'), convert=self.convert_weights
             )
         else:
             super().init_weights()
+
+    def _init_selectors(self) -> None:
+        for selector in self.selectors():
+            selector.init_weights()
+
+
+@dataclass(frozen=True)
+class _StageLog:
+    """Keeps what a stage tells, on its backbone."""
+
+    backbone: SparseSwin
+    stage: int
+
+    def _site(self, block: int) -> str:
+        return self.backbone.sites[self.backbone.sparsity_layout.spans[self.stage]][block // 2]
+
+    def computed(self, block: int, grid: WindowGrid, kept: Tensor | None, batch: int) -> None:
+        if self.backbone._records is None:
+            return
+        if kept is None:
+            kept = torch.arange(grid.num_windows, device=grid.rows.device).expand(batch, -1)
+        self.backbone._records.append(
+            SiteRecord(
+                site=self._site(block),
+                block=block,
+                shift=grid.shift,
+                grid=(grid.height, grid.width),
+                window=grid.window,
+                kept=kept,
+                num_units=grid.num_windows,
+            )
+        )
+
+    def wanted(self, block: int, ratio: Tensor) -> None:
+        self.backbone.keep_ratios.setdefault(self._site(block), ratio)
 
 
 def _sites_of(depths: Sequence[int]) -> SparsityLayout:

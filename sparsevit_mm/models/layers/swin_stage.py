@@ -1,4 +1,6 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from mmengine.model import BaseModule, ModuleList
@@ -12,15 +14,25 @@ from ...ops import (
     build_route,
     build_window_grid,
     drop_spill_row,
+    perturb,
     rank_units,
+    straight_through,
 )
 from ...selectors import Selector
 from ...sparsity import keep_count
+from .idle import keep_in_graph
 
-__all__ = ['SwinStage']
+__all__ = ['StageObserver', 'SwinStage']
 
-# Called with (block, grid, kept windows [B, K] or None for all, batch) before a block runs.
-Observer = Callable[[int, WindowGrid, Tensor | None, int], None]
+
+class StageObserver(Protocol):
+    """Who is told what the blocks of a stage do."""
+
+    def computed(self, block: int, grid: WindowGrid, kept: Tensor | None, batch: int) -> None:
+        """Before a block runs: the windows that it keeps, ``[B, K]``, or ``None`` for all."""
+
+    def wanted(self, block: int, ratio: Tensor) -> None:
+        """The fraction of windows ``[B]`` that a learning selector would keep, with a gradient."""
 
 
 class SwinStage(BaseModule):
@@ -53,7 +65,7 @@ class SwinStage(BaseModule):
         return self._grids.get(key, lambda: build_window_grid(*hw_shape, self.window_size, shift, device))
 
     def forward(
-        self, x: Tensor, hw_shape: tuple[int, int], sparsity: Sequence[float], observe: Observer | None = None
+        self, x: Tensor, hw_shape: tuple[int, int], sparsity: Sequence[float], observe: StageObserver | None = None
     ) -> Tensor:
         """Runs the blocks.
 
@@ -69,23 +81,67 @@ class SwinStage(BaseModule):
         batch = x.shape[0]
         grids = [self.grid(hw_shape, block.shift_size, x.device) for block in self.blocks]
         kept = [keep_count(grid.num_windows, value) for grid, value in zip(grids, sparsity)]
+        pruned = [i for i, (grid, count) in enumerate(zip(grids, kept)) if count < grid.num_windows]
         spill = any(grid.padded for grid in grids)
         rows = add_spill_row(x) if spill else x.flatten(0, 1)
-        scores: Tensor | None = None
-        ranks: dict[int, Tensor] = {}
+        rankings: dict[int, _Ranking] = {}
         routes: dict[tuple[int, int], WindowRoute] = {}
         for i, (block, grid, count) in enumerate(zip(self.blocks, grids, kept)):
-            chosen = None
-            if count < grid.num_windows:
-                if scores is None:
-                    scores = self.selector(drop_spill_row(rows, batch) if spill else rows.view_as(x))
-                if grid.shift not in ranks:
-                    ranks[grid.shift] = rank_units(self.selector.window_scores(scores, grid))
-                chosen = ranks[grid.shift][:, :count]
+            chosen = decisions = None
+            if i in pruned:
+                if not rankings:
+                    tokens = drop_spill_row(rows, batch) if spill else rows.view_as(x)
+                    rankings = self._rank(tokens, [grids[j] for j in pruned])
+                chosen, decisions = rankings[grid.shift].best(count)
+                if observe is not None and rankings[grid.shift].ratio is not None:
+                    observe.wanted(i, rankings[grid.shift].ratio)
             key = (grid.shift, count)
             if key not in routes:
                 routes[key] = build_route(grid, batch, chosen)
             if observe is not None:
-                observe(i, grid, chosen, batch)
-            rows = block(rows, routes[key], grid)
-        return drop_spill_row(rows, batch) if spill else rows.view_as(x)
+                observe.computed(i, grid, chosen, batch)
+            rows = block(rows, routes[key], grid, decisions)
+        x = drop_spill_row(rows, batch) if spill else rows.view_as(x)
+        return x if rankings else keep_in_graph(x, self.selector)
+
+    def _rank(self, tokens: Tensor, grids: Sequence[WindowGrid]) -> dict[int, '_Ranking']:
+        """Ranks the windows of each shift, by the features of this moment."""
+        grids = list({grid.shift: grid for grid in grids}.values())
+        selector = self.selector
+        learning = selector.learns and self.training and torch.is_grad_enabled()
+        if learning:
+            tokens = tokens.clone()  # blocks change the map in place
+        rankings = {}
+        for grid, scores in zip(grids, selector.score_windows(tokens, grids)):
+            noisy = perturb(scores) if learning else None
+            rankings[grid.shift] = _Ranking(
+                order=rank_units(scores.detach() if noisy is None else noisy.detach()),
+                noisy=noisy,
+                temperature=selector.temperature if learning else 1.0,
+                ratio=selector.keep_ratio(scores, None) if learning else None,
+            )
+        return rankings
+
+
+@dataclass(frozen=True, eq=False)
+class _Ranking:
+    """The windows of one shift from the best to the worst.
+
+    Args:
+        order: ``[B, nW]`` indices.
+        noisy: ``[B, nW]`` perturbed log-odds where a selector is learning from them.
+        temperature: Of the straight-through gradient.
+        ratio: ``[B]`` the fraction of windows that the selector would keep if it were free.
+    """
+
+    order: Tensor
+    noisy: Tensor | None
+    temperature: float
+    ratio: Tensor | None
+
+    def best(self, count: int) -> tuple[Tensor, Tensor | None]:
+        """``[B, K]`` indices of the best windows, and decisions that teach the selector."""
+        chosen = self.order[:, :count]
+        if self.noisy is None:
+            return chosen, None
+        return chosen, straight_through(torch.ones_like(chosen), self.noisy.gather(1, chosen), self.temperature)

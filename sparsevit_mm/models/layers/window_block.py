@@ -84,13 +84,16 @@ class WindowBlock(BaseModule):
             act_cfg=act_cfg,
         )
 
-    def forward(self, rows: Tensor, route: WindowRoute, grid: WindowGrid) -> Tensor:
+    def forward(self, rows: Tensor, route: WindowRoute, grid: WindowGrid, decisions: Tensor | None = None) -> Tensor:
         """Computes the windows of a route.
 
         Args:
             rows: ``[R, C]`` the maps of the batch as rows. Changed in place where that is safe.
             route: The rows to compute.
             grid: The windows that the route was built from.
+            decisions: ``[B, K]`` ones with a gradient to the selector that chose the windows. A window's result is
+                ``x + decision * (block(x) - x)``, so what the block does for the loss decides whether its window
+                should have been chosen.
 
         Returns:
             ``[R, C]``.
@@ -102,10 +105,15 @@ class WindowBlock(BaseModule):
             return self._forward_chunks(rows, route, grid.masks, chunk)
         x = rows.index_select(0, route.rows)  # [B * K * N, C]
         if self.with_cp and self.training and torch.is_grad_enabled():
-            x = torch.utils.checkpoint.checkpoint(self._compute, x, route, grid.masks, use_reentrant=False)
+            y = torch.utils.checkpoint.checkpoint(self._compute, x, route, grid.masks, use_reentrant=False)
         else:
-            x = self._compute(x, route, grid.masks)
-        return write_rows(rows, route.places, x)
+            y = self._compute(x, route, grid.masks)
+        if decisions is not None:
+            gate = decisions.flatten().repeat_interleave(self.attn.w_msa.window_size**2)[:, None].to(y.dtype)
+            if route.real is not None:
+                x, gate = x.index_select(0, route.real), gate.index_select(0, route.real)
+            y = x + gate * (y - x)
+        return write_rows(rows, route.places, y)
 
     def _compute(self, x: Tensor, route: WindowRoute, masks: Tensor | None) -> Tensor:
         """Attention and FFN of gathered windows, ``[B * K * N, C] -> [B * K * N, C]``, or ``[B * V, C]``."""

@@ -1,0 +1,94 @@
+"""Selectors with parameters: what they share whatever their network looks like."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..ops import WindowGrid, keep_mask, perturb, pool_windows, rank_units, straight_through
+from .base import Selector
+
+__all__ = ['LearnedSelector']
+
+DRAWS = ('topk', 'gumbel')
+
+
+class LearnedSelector(Selector):
+    """A selector whose scores are log-odds of staying, learned through straight-through decisions.
+
+    In training the log-odds are perturbed by Gumbel noise; in evaluation they are taken as they are. How many units
+    stay is then a question of ``draw``:
+
+    - ``'topk'`` keeps the highest ones in the number that the sparsity asks for, in training as in evaluation. It
+      follows a sparsity that is set, drawn at random by adaptation, or annealed by a schedule.
+    - ``'gumbel'`` is as published: in training each unit decides for itself, and a keep-ratio loss draws their number
+      to the target. Evaluation takes the highest ones. Not for windows, whose number must be fixed.
+
+    Args:
+        embed_dims: Channels of the features.
+        draw: ``'topk'`` or ``'gumbel'``.
+        temperature: Of the straight-through gradient.
+    """
+
+    learns = True
+
+    def __init__(
+        self,
+        embed_dims: int | None = None,
+        draw: str = 'topk',
+        temperature: float = 1.0,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(embed_dims, init_cfg)
+        name = type(self).__name__
+        if isinstance(embed_dims, bool) or not isinstance(embed_dims, int) or embed_dims < 4:
+            raise ValueError(f'embed_dims of {name} must be the channels of the features, 4 at least: {embed_dims!r}.')
+        if draw not in DRAWS:
+            raise ValueError(f'draw of {name} must be one of {DRAWS}, got {draw!r}.')
+        if not temperature > 0:
+            raise ValueError(f'temperature of {name} must be above 0, got {temperature!r}.')
+        self.draw = draw
+        self.temperature = temperature
+
+    def score_windows(self, tokens: Tensor, grids: Sequence[WindowGrid]) -> list[Tensor]:
+        """Log-odds of windows: each is scored like a token, by the mean of its tokens."""
+        return [self(pool_windows(tokens, grid)) for grid in grids]
+
+    def decide(self, scores: Tensor, count: int, alive: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Training decisions for each unit.
+
+        Args:
+            scores: ``[B, U]`` log-odds.
+            count: Units that stay.
+            alive: ``[B, U]`` decisions of the site before, where those who left cannot come back.
+
+        Returns:
+            ``[B, U]`` decisions, 0 or 1, with a gradient to the scores and the earlier decisions; and ``[B, K]``
+            the units that stay, in rank order, ``None`` where their number differs between images.
+        """
+        noisy = perturb(scores)
+        kept = None
+        if self.draw == 'topk':
+            ranked = noisy if alive is None else noisy.masked_fill(alive.detach() == 0, -torch.inf)
+            kept = rank_units(ranked.detach())[:, :count]
+            hard = keep_mask(kept, scores.shape[1])
+        else:
+            hard = noisy > 0
+        decisions = straight_through(hard, noisy, self.temperature)
+        return (decisions if alive is None else decisions * alive), kept
+
+    def keep_ratio(self, scores: Tensor, decisions: Tensor | None, alive: Tensor | None = None) -> Tensor:
+        """Fraction of all units that the selector wants to keep, ``[B]``, with a gradient.
+
+        With free decisions it is their mean (DynamicViT, eq. 10). With a fixed number it is what free ones would give
+        on average, since the mean of those made is the number asked for and teaches nothing.
+
+        Args:
+            scores: ``[B, U]`` log-odds.
+            decisions: ``[B, U]``, of :meth:`decide`; ``None`` in evaluation.
+            alive: ``[B, U]`` decisions of the site before.
+        """
+        if self.draw == 'gumbel' and decisions is not None:
+            return decisions.mean(1)
+        chance = torch.sigmoid(scores)
+        return (chance if alive is None else chance * alive.detach()).mean(1)
