@@ -1,5 +1,6 @@
 """What a backbone costs: MACs in closed form and counted, latency with its spread and environment."""
 
+from . import macs_vit
 from .counter import measure_macs
 from .environment import Environment
 from .latency import LatencyRecord, measure_interleaved, measure_latency

@@ -20,6 +20,8 @@ __all__ = [
     'load_into',
     'load_swin_backbone',
     'read_checkpoint',
+    'resize_rows',
+    'some',
     'state_of',
 ]
 
@@ -40,7 +42,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     allow_mmengine_checkpoints()
     try:
-        if '://' not in str(path):
+        if str(path).endswith('.safetensors'):
+            from safetensors.torch import load_file
+
+            content = load_file(path)
+        elif '://' not in str(path):
             content = torch.load(path, map_location='cpu', weights_only=True)
         elif str(path).startswith(('http://', 'https://')):
             content = torch.hub.load_state_dict_from_url(str(path), map_location='cpu', weights_only=True)
@@ -53,7 +59,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f'checkpoint {path} is refused: it is damaged, or holds objects other than tensors and the records of '
             f'mmengine, which could run code. First line of the reason: {str(error).splitlines()[0]}'
         ) from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, AttributeError, TypeError) as error:
+    except ImportError as error:
+        raise ValueError(f'checkpoint {path} needs the package safetensors: pip install safetensors.') from error
+    except Exception as error:  # each format has errors of its own for a damaged file
         raise ValueError(
             f'checkpoint {path} is damaged or no torch checkpoint ({type(error).__name__}: '
             f'{str(error).splitlines()[0] if str(error) else "no message"}). Copy or download it again.'
@@ -111,16 +119,16 @@ def load_into(model: nn.Module, path: str | Path, *, whole: bool = False, logger
     if other or heart or len(missing) == len(trained):
         raise ValueError(
             f'checkpoint {path} belongs to another architecture: {len(other)} tensors have another shape'
-            f'{_some(other)}, {len(missing)} of {len(trained)} parameters are missing{_some(heart or missing)}. '
+            f'{some(other)}, {len(missing)} of {len(trained)} parameters are missing{some(heart or missing)}. '
             f'Give the config that the checkpoint was trained with.'
         )
     if whole:
         check_whole(model, state, path)
     result = model.load_state_dict(state, strict=False)
     if missing:
-        print_log(f'{path} lacks {len(missing)} parameters, which keep their values{_some(missing)}', logger, 30)
+        print_log(f'{path} lacks {len(missing)} parameters, which keep their values{some(missing)}', logger, 30)
     if result.unexpected_keys:
-        print_log(f'{path} has keys with no place in the model{_some(result.unexpected_keys)}', logger, 30)
+        print_log(f'{path} has keys with no place in the model{some(result.unexpected_keys)}', logger, 30)
     return checkpoint
 
 
@@ -134,7 +142,7 @@ def check_whole(model: nn.Module, state: StateDict, path: str | Path) -> None:
     if missing:
         raise ValueError(
             f"checkpoint {path} belongs to another model: it lacks {len(missing)} parameters of the config's"
-            f'{_some(missing)}. Give the config that it was trained with.'
+            f'{some(missing)}. Give the config that it was trained with.'
         )
 
 
@@ -169,12 +177,12 @@ def load_swin_backbone(backbone: nn.Module, path: str, *, prefix: str | None = N
     if other or missing:
         raise ValueError(
             f'checkpoint {path} is no {type(backbone).__name__} of this size: {len(other)} tensors have another '
-            f'shape{_some(other)}, {len(missing)} parameters are missing{_some(missing)}. Check embed_dims, depths, '
+            f'shape{some(other)}, {len(missing)} parameters are missing{some(missing)}. Check embed_dims, depths, '
             f'num_heads and use_abs_pos_embed, or give another checkpoint.'
         )
     result = backbone.load_state_dict(state, strict=False)
     if result.unexpected_keys:
-        print_log(f'{path} has keys with no place in the backbone{_some(result.unexpected_keys)}', 'current', 30)
+        print_log(f'{path} has keys with no place in the backbone{some(result.unexpected_keys)}', 'current', 30)
 
 
 def convert_official_swin(state: StateDict) -> StateDict:
@@ -237,15 +245,15 @@ def fit_swin_tables(module: nn.Module, state: StateDict, prefix: str, *_: Any) -
         if name.endswith('relative_position_index'):
             state[key] = own.detach().clone()  # follows from the window size
         elif name.endswith('relative_position_bias_table') and given.ndim == 2:
-            state[key] = _resize_rows(given, int(given.shape[0] ** 0.5), int(own.shape[0] ** 0.5))
+            state[key] = resize_rows(given, int(given.shape[0] ** 0.5), int(own.shape[0] ** 0.5))
         elif name.endswith('absolute_pos_embed'):
             if given.ndim == 4:  # [1, C, H, W] -> [1, L, C]
                 given = given.flatten(2).transpose(1, 2)
             grid = getattr(module, 'pretrain_grid', None)
-            state[key] = given if grid is None else _resize_rows(given[0], int(given.shape[1] ** 0.5), grid)[None]
+            state[key] = given if grid is None else resize_rows(given[0], int(given.shape[1] ** 0.5), grid)[None]
 
 
-def _resize_rows(rows: Tensor, side: int, target: int | tuple[int, int]) -> Tensor:
+def resize_rows(rows: Tensor, side: int, target: int | tuple[int, int]) -> Tensor:
     """``[side * side, C]`` as a map, bicubically resized, ``[h * w, C]``; as it is where it is no square."""
     size = (target, target) if isinstance(target, int) else tuple(target)
     if rows.shape[0] == size[0] * size[1] or rows.shape[0] != side * side:
@@ -259,7 +267,8 @@ def _is_output_norm(name: str) -> bool:
     return name.split('.')[0].removeprefix('norm').isdigit()
 
 
-def _some(names: Iterable[str], count: int = 3) -> str:
+def some(names: Iterable[str], count: int = 3) -> str:
+    """The first of many names in brackets, for a message; nothing where there is none."""
     names = list(names)
     if not names:
         return ''

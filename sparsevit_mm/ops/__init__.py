@@ -1,10 +1,11 @@
-"""Pure tensor functions: windows as rows of indices, routes through a token map, ranking."""
+"""Pure tensor functions: windows as rows of indices, routes through a token map, ranking, decisions."""
 
 from .cache import IndexCache, is_tracing
 from .chunks import rows_per_chunk
 from .decisions import keep_mask, perturb, straight_through
 from .ranking import rank_units
 from .routes import WindowRoute, add_spill_row, build_route, drop_spill_row, write_rows
+from .tokens import gather_tokens, put_tokens
 from .windows import WindowGrid, build_window_grid, pool_windows, window_token_counts
 
 __all__ = [
@@ -15,10 +16,12 @@ __all__ = [
     'build_route',
     'build_window_grid',
     'drop_spill_row',
+    'gather_tokens',
     'is_tracing',
     'keep_mask',
     'perturb',
     'pool_windows',
+    'put_tokens',
     'rank_units',
     'rows_per_chunk',
     'straight_through',

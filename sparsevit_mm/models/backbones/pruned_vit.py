@@ -1,0 +1,412 @@
+import warnings
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import build_norm_layer
+from mmcv.cnn.bricks.transformer import PatchEmbed
+from mmengine.model import ModuleList
+from mmengine.model.weight_init import constant_init, kaiming_init, trunc_normal_
+from mmengine.utils import to_2tuple
+from torch import Tensor, nn
+
+from ...ops import gather_tokens, put_tokens, rank_units
+from ...registry import MODELS
+from ...selectors import build_selector
+from ...sparsity import SparsityLayout, keep_count
+from ..checkpoints_vit import fit_vit_positions, load_vit_backbone
+from ..layers import TokenAttention, ViTBlock, keep_in_graph
+from .base import SiteRecord, SparseBackbone
+
+__all__ = ['PrunedViT']
+
+BYPASSES = ('reuse',)
+
+
+@MODELS.register_module()
+class PrunedViT(SparseBackbone):
+    """Plain Vision Transformer that drops tokens on the way (DynamicViT, arXiv 2106.02034) and still gives whole maps.
+
+    Takes every argument of mmseg's ``VisionTransformer`` and has its state-dict keys. At sparsity 0 it is that
+    backbone. Before each block of ``site_blocks`` a selector scores the tokens; the best stay, the others keep the
+    features they have and stand at their places in every output map. The class token is never dropped.
+
+    A selector that learns is trained with all tokens: those dropped are masked out of attention and keep their
+    features, so that the decisions get a gradient. In evaluation, and with selectors that do not learn, only the
+    tokens that stay are computed. Both give the same maps for the same decisions.
+
+    Departure from DynamicViT, which classifies and forgets what it dropped: here dropped tokens are outputs too.
+
+    Args:
+        img_size: Side, or height and width, of the images that the position embeddings are for.
+        patch_size: Side of a patch in pixels.
+        patch_pad: ``'corner'`` or ``'same'`` pads images to whole patches; an int pads as a convolution does; with
+            ``None`` sizes must be multiples of the patch.
+        in_channels: Channels of the image.
+        embed_dims: Channels of the tokens.
+        num_layers: Blocks.
+        num_heads: Attention heads.
+        mlp_ratio: Hidden channels of the FFN over its channels.
+        out_origin: Whether the embedded image is returned too, as the first map.
+        out_indices: Blocks after which to return a map, -1 for the last.
+        qkv_bias: Whether queries, keys, values and the output projection have a bias.
+        drop_rate: Dropout of embeddings, projections and FFNs.
+        attn_drop_rate: Dropout of attention weights.
+        drop_path_rate: Stochastic depth of the last block; earlier ones rise to it linearly.
+        with_cls_token: Whether there is a class token among the tokens.
+        output_cls_token: Whether to return ``[map, class token]`` instead of each map.
+        norm_cfg: Norm layers.
+        act_cfg: Activation of the FFNs.
+        patch_norm: Whether the patch embedding has a norm.
+        patch_bias: Whether the patch embedding has a bias; DeiT's and DINOv2's have.
+        pre_norm: Whether there is a norm before the first block.
+        final_norm: Whether there is a norm after the last block.
+        interpolate_mode: How position embeddings are resized.
+        num_fcs: Linear layers of an FFN.
+        norm_eval: Whether norms stay in evaluation mode.
+        with_cp: Whether blocks recompute their activations in the backward pass to save memory.
+        frozen_exclude: Parts of names of the parameters that are not frozen; with ``'all'`` nothing is.
+        pretrained: Deprecated name of ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
+        init_cfg: How weights are initialised. Checkpoints of mmseg, mmpretrain, timm (DeiT) and DINOv2 are known.
+        site_blocks: Blocks, counted from 0, before which tokens are selected.
+        sparsity: Fraction of the image's tokens that is not computed from a site on, for all sites or one value each.
+            DynamicViT's keep ratio of 0.7 is ``(.3, .51, .657)``.
+        selector: Config of the selectors, one a site.
+        bypass: What dropped tokens do; ``'reuse'`` keeps their last features.
+        reactivate: Whether a site may take up tokens again that an earlier one dropped (SViT, arXiv 2310.12873, found
+            that dense tasks want it). Otherwise a site chooses from what the one before kept.
+        layer_scale_init_value: Start of a factor a channel on the branches, as in DINOv2; 0 for none.
+
+    Raises:
+        ValueError: If arguments contradict each other, or a site or the sparsity is not valid.
+    """
+
+    def __init__(
+        self,
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int = 16,
+        patch_pad: str | int | None = 'corner',
+        in_channels: int = 3,
+        embed_dims: int = 768,
+        num_layers: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float = 4,
+        out_origin: bool = False,
+        out_indices: int | Sequence[int] = -1,
+        qkv_bias: bool = True,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        with_cls_token: bool = True,
+        output_cls_token: bool = False,
+        norm_cfg: dict = dict(type='LN'),
+        act_cfg: dict = dict(type='GELU'),
+        patch_norm: bool = False,
+        patch_bias: bool = False,
+        pre_norm: bool = False,
+        final_norm: bool = False,
+        interpolate_mode: str = 'bicubic',
+        num_fcs: int = 2,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        frozen_exclude: Sequence[str] = ('all',),
+        pretrained: str | None = None,
+        init_cfg: dict | None = None,
+        site_blocks: Sequence[int] = (3, 6, 9),
+        sparsity: float | Sequence[float] = 0.0,
+        selector: dict = dict(type='sparsevit_mm.PredictorSelector'),
+        bypass: str = 'reuse',
+        reactivate: bool = False,
+        layer_scale_init_value: float = 0.0,
+    ) -> None:
+        if pretrained is not None:
+            if init_cfg:
+                raise ValueError('pretrained and init_cfg are both given; drop pretrained and keep init_cfg.')
+            warnings.warn('pretrained is deprecated, use init_cfg=dict(type="Pretrained", ...)', stacklevel=2)
+            init_cfg = dict(type='Pretrained', checkpoint=pretrained)
+        super().__init__(init_cfg=init_cfg)
+        self.out_indices = _out_blocks(out_indices, num_layers)
+        self.site_blocks = _checked_sites(site_blocks, num_layers)
+        if bypass not in BYPASSES:
+            raise ValueError(f'bypass of PrunedViT must be one of {BYPASSES}, got {bypass!r}.')
+        if num_heads < 1 or embed_dims % num_heads:
+            raise ValueError(f'num_heads={num_heads} must divide embed_dims={embed_dims}.')
+        if output_cls_token and not with_cls_token:
+            raise ValueError('output_cls_token=True needs with_cls_token=True.')
+        self.img_size = _image_size(img_size)
+        self.patch_size, self.patch_pad = patch_size, patch_pad
+        self.with_cls_token, self.output_cls_token = with_cls_token, output_cls_token
+        self.out_origin, self.interpolate_mode = out_origin, interpolate_mode
+        self.norm_eval, self.frozen_exclude = norm_eval, tuple(frozen_exclude)
+        self.bypass, self.reactivate = bypass, reactivate
+        self.sparsity_layout = SparsityLayout(
+            tuple(f'block{i}' for i in self.site_blocks), (len(self.site_blocks),) if self.site_blocks else ()
+        )
+
+        self.patch_embed = PatchEmbed(
+            in_channels=in_channels,
+            embed_dims=embed_dims,
+            kernel_size=patch_size,
+            stride=patch_size,
+            padding=0 if patch_pad is None else patch_pad,
+            bias=patch_bias,
+            norm_cfg=norm_cfg if patch_norm else None,
+        )
+        self.pos_grid = tuple(size // patch_size for size in self.img_size)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
+        self.pos_embed = nn.Parameter(torch.zeros(1, self.pos_grid[0] * self.pos_grid[1] + 1, embed_dims))
+        self.drop_after_pos = nn.Dropout(drop_rate)
+        self.pre_ln_name = self._add_norm(norm_cfg, embed_dims, '_pre') if pre_norm else None
+        self.layers = ModuleList(
+            ViTBlock(
+                embed_dims,
+                num_heads,
+                int(mlp_ratio * embed_dims),
+                drop_rate=drop_rate,
+                attn_drop_rate=attn_drop_rate,
+                drop_path_rate=rate,
+                num_fcs=num_fcs,
+                qkv_bias=qkv_bias,
+                act_cfg=act_cfg,
+                norm_cfg=norm_cfg,
+                layer_scale_init_value=layer_scale_init_value,
+                with_cp=with_cp,
+            )
+            for rate in torch.linspace(0, drop_path_rate, num_layers, device='cpu').tolist()
+        )
+        self.norm1_name = self._add_norm(norm_cfg, embed_dims, 1) if final_norm else None
+        self.site_selectors = ModuleList(build_selector(selector, embed_dims) for _ in self.site_blocks)
+        if not with_cls_token and any(s.wants_class_attention for s in self.site_selectors):
+            raise ValueError(
+                f'selector {selector["type"]} ranks by the class token, but with_cls_token=False: choose another one.'
+            )
+        self.register_load_state_dict_pre_hook(fit_vit_positions)
+        self._freeze()
+        self.sparsity = sparsity
+
+    def _add_norm(self, norm_cfg: dict, dims: int, postfix: int | str) -> str:
+        name, norm = build_norm_layer(norm_cfg, dims, postfix=postfix)
+        self.add_module(name, norm)
+        return name
+
+    @property
+    def num_prefix(self) -> int:
+        """Tokens before those of the image: 1 with a class token, else 0."""
+        return int(self.with_cls_token)
+
+    def forward(self, x: Tensor) -> tuple[Tensor | list[Tensor], ...]:
+        """Features after the blocks asked for.
+
+        Args:
+            x: ``[B, 3, H, W]`` images.
+
+        Returns:
+            ``[B, C, H', W']`` for each of ``out_indices``, after the embedded image if ``out_origin``; with
+            ``output_cls_token`` each as a list with the class token ``[B, C]``.
+
+        Raises:
+            ValueError: If the image is no multiple of the patch and ``patch_pad`` is ``None``.
+        """
+        self.keep_ratios.clear()
+        x, hw_shape = self._embed(x)
+        outs = [self._output(x, hw_shape)] if self.out_origin else []
+        learning = self.training and torch.is_grad_enabled() and any(s.learns for s in self.site_selectors)
+        run = self._run_masked if learning else self._run_gathered
+        outs += run(x, hw_shape)
+        return tuple(outs)
+
+    def _embed(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Tokens ``[B, 1 + L, C]`` with positions, and the size of their map."""
+        height, width = x.shape[-2:]
+        if self.patch_pad is None and (height % self.patch_size or width % self.patch_size):
+            raise ValueError(
+                f'the image has {height}x{width} pixels, but with patch_pad=None both sides must be multiples of '
+                f"patch_size={self.patch_size}: resize or pad it, or use patch_pad='corner'."
+            )
+        x, hw_shape = self.patch_embed(x)
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        x = self.drop_after_pos(x + self._positions(hw_shape))
+        if not self.with_cls_token:
+            x = x[:, 1:]
+        if self.pre_ln_name is not None:
+            x = getattr(self, self.pre_ln_name)(x)
+        return x, hw_shape
+
+    def _positions(self, hw_shape: tuple[int, int]) -> Tensor:
+        """Position embeddings ``[1, 1 + L, C]``; as in mmseg resized where the number of tokens is another."""
+        if hw_shape[0] * hw_shape[1] + 1 == self.pos_embed.shape[1]:
+            return self.pos_embed
+        cls, grid = self.pos_embed[:, :1], self.pos_embed[:, 1:]
+        # [1, L, C] -> [1, C, H, W] -> resized -> [1, L', C]
+        grid = grid.unflatten(1, self.pos_grid).permute(0, 3, 1, 2)
+        grid = F.interpolate(grid, size=tuple(hw_shape), mode=self.interpolate_mode, align_corners=False)
+        return torch.cat([cls, grid.flatten(2).transpose(1, 2)], dim=1)
+
+    def _run_gathered(self, x: Tensor, hw_shape: tuple[int, int]) -> list:
+        """The blocks over those tokens alone that stay."""
+        outs, prefix, total = [], self.num_prefix, x.shape[1] - self.num_prefix
+        everything = torch.arange(x.shape[1], device=x.device).expand(len(x), -1)
+        index: Tensor | None = None  # [B, 1 + K] tokens that are computed, None for all
+        active = x
+        for i, layer in enumerate(self.layers):
+            if i in self.site_blocks:
+                count = self._count(i, total)
+                present = active.shape[1] - prefix
+                if count < (total if self.reactivate else present):
+                    x = active if index is None else put_tokens(x, index, active)
+                    pool = x if self.reactivate else active
+                    chosen = self._choose(i, pool, count)
+                    places = everything if self.reactivate or index is None else index
+                    index = places.gather(1, chosen)
+                    active = gather_tokens(x, index)
+                elif count == total and index is not None:  # all of them again
+                    x, index = put_tokens(x, index, active), None
+                    active = x
+            self._record(i, hw_shape, (everything if index is None else index)[:, prefix:] - prefix)
+            active = layer(active)
+            if i in self.out_indices or i + 1 == len(self.layers):
+                x = active if index is None else put_tokens(x, index, active)
+            if i in self.out_indices:
+                outs.append(self._output(self._final(i, x), hw_shape))
+        return outs
+
+    def _choose(self, block: int, tokens: Tensor, count: int) -> Tensor:
+        """Places of the tokens that stay, ``[B, 1 + K]`` in ascending order, those before the image's first."""
+        prefix = self.num_prefix
+        scores = self._score(block, tokens, None)
+        chosen = rank_units(scores.detach())[:, :count].sort(dim=1).values + prefix
+        first = torch.arange(prefix, device=chosen.device).expand(len(chosen), -1)
+        return torch.cat([first, chosen], dim=1)
+
+    def _score(self, block: int, tokens: Tensor, alive: Tensor | None) -> Tensor:
+        selector = self.site_selectors[self.site_blocks.index(block)]
+        attention = self.layers[block].class_attention(tokens) if selector.wants_class_attention else None
+        return selector(tokens[:, self.num_prefix :], alive, attention)
+
+    def _run_masked(self, x: Tensor, hw_shape: tuple[int, int]) -> list:
+        """The blocks over all tokens, with those dropped masked out and left as they are; for learning."""
+        outs, prefix, total = [], self.num_prefix, x.shape[1] - self.num_prefix
+        alive: Tensor | None = None  # [B, L] decisions
+        kept: Tensor | None = torch.arange(total, device=x.device).expand(len(x), -1)
+        for i, layer in enumerate(self.layers):
+            if i in self.site_blocks:
+                selector = self.site_selectors[self.site_blocks.index(i)]
+                if (count := self._count(i, total)) < total:
+                    before = None if self.reactivate else alive
+                    scores = self._score(i, x, before)
+                    alive, kept = selector.decide(scores, count, before)
+                    ratio = selector.keep_ratio(scores, alive, before)
+                    self.keep_ratios[f'block{i}'] = ratio
+                else:
+                    x = keep_in_graph(x, selector)
+            self._record(i, hw_shape, kept)
+            x = layer(x, None if alive is None else F.pad(alive, (prefix, 0), value=1.0))
+            if i in self.out_indices:
+                outs.append(self._output(self._final(i, x), hw_shape))
+        return outs
+
+    def _count(self, block: int, total: int) -> int:
+        return keep_count(total, self._sparsity[self.site_blocks.index(block)])
+
+    def _final(self, block: int, x: Tensor) -> Tensor:
+        last = block + 1 == len(self.layers)
+        return getattr(self, self.norm1_name)(x) if last and self.norm1_name is not None else x
+
+    def _output(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor | list[Tensor]:
+        """``[B, 1 + L, C] -> [B, C, H, W]``, a copy: later blocks write into the tokens."""
+        out = x[:, self.num_prefix :].transpose(1, 2).unflatten(2, tuple(hw_shape))
+        out = out.clone(memory_format=torch.contiguous_format)
+        return [out, x[:, 0].clone()] if self.output_cls_token else out
+
+    def _record(self, block: int, hw_shape: tuple[int, int], kept: Tensor | None) -> None:
+        """Notes which tokens a block computes; ``None`` where images differ in their number."""
+        first = [i for i in self.site_blocks if i <= block]
+        if self._records is None or kept is None or not first:
+            return
+        height, width = hw_shape
+        self._records.append(
+            SiteRecord(
+                site=f'block{first[-1]}',
+                block=block,
+                shift=0,
+                grid=(height, width),
+                window=1,
+                kept=kept,
+                num_units=height * width,
+            )
+        )
+
+    def train(self, mode: bool = True) -> 'PrunedViT':
+        """Sets the training mode; with ``norm_eval`` norms stay in evaluation mode."""
+        super().train(mode)
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, nn.LayerNorm):
+                    module.eval()
+        return self
+
+    def _freeze(self) -> None:
+        if 'all' in self.frozen_exclude:
+            return
+        for name, parameter in self.named_parameters():
+            if not any(part in name for part in self.frozen_exclude):
+                parameter.requires_grad_(False)
+
+    def init_weights(self) -> None:
+        """Weights from ``init_cfg``, or those of mmseg's ViT where there is none."""
+        for selector in self.selectors():
+            selector.init_weights()
+        kind = None if self.init_cfg is None else self.init_cfg.get('type')
+        if kind == 'Pretrained':
+            load_vit_backbone(self, self.init_cfg['checkpoint'], prefix=self.init_cfg.get('prefix'))
+        elif kind is not None:
+            super().init_weights()
+        else:
+            self._init_plain()
+
+    def _init_plain(self) -> None:
+        trunc_normal_(self.pos_embed, std=0.02)
+        trunc_normal_(self.cls_token, std=0.02)
+        for name, module in self.named_modules():
+            if name.startswith('site_selectors'):
+                continue
+            if isinstance(module, TokenAttention):
+                nn.init.xavier_uniform_(module.attn.in_proj_weight)
+                if module.attn.in_proj_bias is not None:
+                    nn.init.zeros_(module.attn.in_proj_bias)
+            elif isinstance(module, nn.Linear):
+                trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.normal_(module.bias, std=1e-6) if 'ffn' in name else nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Conv2d):
+                kaiming_init(module, mode='fan_in', bias=0.0)
+            elif isinstance(module, nn.LayerNorm):
+                constant_init(module, val=1.0, bias=0.0)
+
+
+def _out_blocks(out_indices: int | Sequence[int], num_layers: int) -> tuple[int, ...]:
+    given = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
+    blocks = tuple(num_layers - 1 if i == -1 else i for i in given)
+    if not blocks or any(not 0 <= i < num_layers for i in blocks) or len(set(blocks)) != len(blocks):
+        raise ValueError(f'out_indices must be distinct blocks from 0 to {num_layers - 1}, or -1, got {out_indices!r}.')
+    return blocks
+
+
+def _checked_sites(site_blocks: Sequence[int], num_layers: int) -> tuple[int, ...]:
+    blocks = tuple(site_blocks)
+    if any(isinstance(i, bool) or not isinstance(i, int) or not 0 <= i < num_layers for i in blocks):
+        raise ValueError(
+            f'site_blocks must be blocks from 0 to {num_layers - 1}, since num_layers={num_layers}; got {blocks}.'
+        )
+    if any(b <= a for a, b in zip(blocks, blocks[1:])):
+        raise ValueError(f'site_blocks must ascend without repeats, got {blocks}; try {tuple(sorted(set(blocks)))}.')
+    return blocks
+
+
+def _image_size(size: int | Sequence[int]) -> tuple[int, int]:
+    if isinstance(size, Sequence) and len(size) == 1:
+        size = size[0]
+    pair = tuple(to_2tuple(size))
+    if len(pair) != 2:
+        raise ValueError(f'img_size must be an int or two, got {size!r}.')
+    return pair
