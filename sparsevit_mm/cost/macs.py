@@ -1,15 +1,16 @@
 """Multiply-accumulate operations in closed form."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import singledispatch
 
 from torch import nn
 
 from ..models.backbones import SparseBackbone, SparseSwin
+from ..models.backbones.swin_body import SwinBody
 from ..ops import window_token_counts
 from ..sparsity import keep_count
 
-__all__ = ['CONVENTIONS', 'backbone_macs', 'count_macs']
+__all__ = ['CONVENTIONS', 'backbone_macs', 'count_macs', 'swin_body_macs', 'window_block_macs']
 
 CONVENTIONS = ('executed', 'padded')
 
@@ -39,22 +40,45 @@ def backbone_macs(backbone: SparseBackbone, shape: tuple[int, int], padded: bool
 
 
 @backbone_macs.register
-def _swin_macs(backbone: SparseSwin, shape: tuple[int, int], padded: bool) -> int:
+def _sparse_swin_macs(backbone: SparseSwin, shape: tuple[int, int], padded: bool) -> int:
+    def stage_macs(index: int, grid: tuple[int, int]) -> int:
+        stage, values = backbone.stages[index], backbone.sparsity[backbone.sparsity_layout.spans[index]]
+        blocks = sum(window_block_macs(block, grid, values[i // 2], padded) for i, block in enumerate(stage.blocks))
+        return blocks + _window_selector_macs(stage, grid, values)
+
+    return swin_body_macs(backbone, shape, stage_macs)
+
+
+def swin_body_macs(
+    backbone: SwinBody, shape: tuple[int, int], stage_macs: Callable[[int, tuple[int, int]], int]
+) -> int:
+    """Patch embedding, the stages by a formula of their own, and patch merging.
+
+    Args:
+        backbone: A Swin.
+        shape: ``(H, W)`` of the image in pixels.
+        stage_macs: From the index of a stage and the size of its map in tokens.
+    """
     projection = backbone.patch_embed.projection
     height, width = (-(-size // step) for size, step in zip(shape, projection.stride))
     macs = height * width * projection.weight.numel()
-    for stage, layout in zip(backbone.stages, backbone.sparsity_layout.spans):
-        values = backbone.sparsity[layout]
-        for i, block in enumerate(stage.blocks):
-            macs += _window_block_macs(block, (height, width), values[i // 2], padded)
-        macs += _window_selector_macs(stage, (height, width), values)
+    for i, stage in enumerate(backbone.stages):
+        macs += stage_macs(i, (height, width))
         if stage.downsample is not None:
             height, width = _merged(stage.downsample.sampler, (height, width))
             macs += height * width * stage.downsample.reduction.weight.numel()
     return macs
 
 
-def _window_block_macs(block: nn.Module, grid: Sequence[int], sparsity: float, padded_ffn: bool) -> int:
+def window_block_macs(block: nn.Module, grid: Sequence[int], sparsity: float, padded_ffn: bool) -> int:
+    """Attention and FFN of the windows that are kept.
+
+    Args:
+        block: A window block.
+        grid: ``(H, W)`` of its map in tokens.
+        sparsity: Fraction of the windows that it does not compute.
+        padded_ffn: Whether the FFN is counted on padding.
+    """
     attention = block.attn.w_msa
     dims, tokens = attention.embed_dims, attention.window_size**2
     counts = sorted(window_token_counts(*grid, attention.window_size, block.shift_size), reverse=True)

@@ -43,8 +43,8 @@ class PredictorSelector(LearnedSelector):
 
     def init_weights(self) -> None:
         """Weights from ``init_cfg``, or normal ones with a standard deviation of 0.02."""
-        super().init_weights()
         if self.init_cfg is not None:
+            super().init_weights()
             return
         for module in self.modules():
             if isinstance(module, nn.Linear):

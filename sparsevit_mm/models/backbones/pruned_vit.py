@@ -398,7 +398,7 @@ def _checked_sites(site_blocks: Sequence[int], num_layers: int) -> tuple[int, ..
         raise ValueError(
             f'site_blocks must be blocks from 0 to {num_layers - 1}, since num_layers={num_layers}; got {blocks}.'
         )
-    if any(b <= a for a, b in zip(blocks, blocks[1:])):
+    if list(blocks) != sorted(set(blocks)):
         raise ValueError(f'site_blocks must ascend without repeats, got {blocks}; try {tuple(sorted(set(blocks)))}.')
     return blocks
 
