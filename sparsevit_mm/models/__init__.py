@@ -1,10 +1,19 @@
 """Backbones, their layers, and the ways to get them into a model."""
 
 from ..compat import allow_mmengine_checkpoints
-from .backbones import PrunedViT, SiteRecord, SparseBackbone, SparseSwin
+from .backbones import DynamicConvNeXt, DynamicSwin, PrunedViT, SiteRecord, SparseBackbone, SparseSwin
 from .sparsify import find_sparse_backbone, sparsify
 
 # A runner resumes from its own checkpoints only with the allow-list in place.
 allow_mmengine_checkpoints()
 
-__all__ = ['PrunedViT', 'SiteRecord', 'SparseBackbone', 'SparseSwin', 'find_sparse_backbone', 'sparsify']
+__all__ = [
+    'DynamicConvNeXt',
+    'DynamicSwin',
+    'PrunedViT',
+    'SiteRecord',
+    'SparseBackbone',
+    'SparseSwin',
+    'find_sparse_backbone',
+    'sparsify',
+]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..compat import allow_mmengine_checkpoints
 
 __all__ = [
+    'GROWN_PARTS',
     'check_whole',
     'convert_official_swin',
     'fit_swin_tables',
@@ -173,7 +174,7 @@ def load_swin_backbone(backbone: nn.Module, path: str, *, prefix: str | None = N
     ]
     # Classifiers have no norms for the outputs; these keep their initial values.
     missing = [name for name, _ in backbone.named_parameters() if name not in state and not _is_output_norm(name)]
-    missing = [name for name in missing if '.selector.' not in name]
+    missing = [name for name in missing if not any(part in name for part in GROWN_PARTS)]
     if other or missing:
         raise ValueError(
             f'checkpoint {path} is no {type(backbone).__name__} of this size: {len(other)} tensors have another '
@@ -222,6 +223,8 @@ def _merge_by_channel(value: Tensor) -> Tensor:
     return parts.transpose(-1, -2).flatten(-2)
 
 
+# Parts that stock backbones do not have.
+GROWN_PARTS = ('.selector.', '.selectors.', '.fast.')
 _RESIZED = ('relative_position_bias_table', 'absolute_pos_embed')
 
 

@@ -22,7 +22,7 @@ from ...selectors import Selector
 from ...sparsity import keep_count
 from .idle import keep_in_graph
 
-__all__ = ['StageObserver', 'SwinStage']
+__all__ = ['StageObserver', 'SwinStage', 'WindowStage']
 
 
 class StageObserver(Protocol):
@@ -32,10 +32,30 @@ class StageObserver(Protocol):
         """Before a block runs: the windows that it keeps, ``[B, K]``, or ``None`` for all."""
 
     def wanted(self, block: int, ratio: Tensor) -> None:
-        """The fraction of windows ``[B]`` that a learning selector would keep, with a gradient."""
+        """The fraction of units ``[B]`` that a learning selector would keep, with a gradient."""
 
 
-class SwinStage(BaseModule):
+class WindowStage(BaseModule):
+    """What stages of window blocks have in common.
+
+    Args:
+        blocks: The window blocks; even ones plain, odd ones shifted.
+        window_size: Side of a window in tokens.
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module], window_size: int) -> None:
+        super().__init__()
+        self.blocks = ModuleList(blocks)
+        self.window_size = window_size
+        self._grids = IndexCache()
+
+    def grid(self, hw_shape: tuple[int, int], shift: int, device: torch.device) -> WindowGrid:
+        """The windows of a map at a shift, from the cache."""
+        key = (*hw_shape, shift, str(device))
+        return self._grids.get(key, lambda: build_window_grid(*hw_shape, self.window_size, shift, device))
+
+
+class SwinStage(WindowStage):
     """Window blocks of one resolution, and the patch merging behind them.
 
     Windows are scored once, from the features before the first site that prunes, and ranked once for plain and once
@@ -52,17 +72,9 @@ class SwinStage(BaseModule):
     def __init__(
         self, blocks: Sequence[nn.Module], window_size: int, selector: Selector, downsample: nn.Module | None
     ) -> None:
-        super().__init__()
-        self.blocks = ModuleList(blocks)
-        self.window_size = window_size
+        super().__init__(blocks, window_size)
         self.selector = selector
         self.downsample = downsample
-        self._grids = IndexCache()
-
-    def grid(self, hw_shape: tuple[int, int], shift: int, device: torch.device) -> WindowGrid:
-        """The windows of a map at a shift, from the cache."""
-        key = (*hw_shape, shift, str(device))
-        return self._grids.get(key, lambda: build_window_grid(*hw_shape, self.window_size, shift, device))
 
     def forward(
         self, x: Tensor, hw_shape: tuple[int, int], sparsity: Sequence[float], observe: StageObserver | None = None

@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from typing import Any
+
 import torch.utils.checkpoint
 from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks.transformer import FFN, build_dropout
@@ -98,16 +101,11 @@ class WindowBlock(BaseModule):
         Returns:
             ``[R, C]``.
         """
-        chunk = (
-            None if self.training or torch.is_grad_enabled() else rows_per_chunk(rows, self.ffn.feedforward_channels)
-        )
-        if chunk is not None and chunk < len(route.rows):
+        chunk = self._chunk(rows, route)
+        if chunk is not None:
             return self._forward_chunks(rows, route, grid.masks, chunk)
         x = rows.index_select(0, route.rows)  # [B * K * N, C]
-        if self.with_cp and self.training and torch.is_grad_enabled():
-            y = torch.utils.checkpoint.checkpoint(self._compute, x, route, grid.masks, use_reentrant=False)
-        else:
-            y = self._compute(x, route, grid.masks)
+        y = self._run(self._compute, x, route, grid.masks)
         if decisions is not None:
             gate = decisions.flatten().repeat_interleave(self.attn.w_msa.window_size**2)[:, None].to(y.dtype)
             if route.real is not None:
@@ -115,15 +113,48 @@ class WindowBlock(BaseModule):
             y = x + gate * (y - x)
         return write_rows(rows, route.places, y)
 
+    def attend(self, rows: Tensor, route: WindowRoute, grid: WindowGrid) -> Tensor:
+        """The first half of the block alone: attention with its residual, as :meth:`forward` takes and gives it."""
+        chunk = self._chunk(rows, route)
+        if chunk is not None:
+            return self._attend_chunks(rows, route, grid.masks, chunk, feed_forward=False)
+        x = rows.index_select(0, route.rows)
+        return write_rows(rows, route.places, self._run(self._attend_real, x, route, grid.masks))
+
+    def _chunk(self, rows: Tensor, route: WindowRoute) -> int | None:
+        """Rows to compute at once; ``None`` for all, as wherever gradients are wanted."""
+        if self.training or torch.is_grad_enabled():
+            return None
+        chunk = rows_per_chunk(rows, self.ffn.feedforward_channels)
+        return chunk if chunk is not None and chunk < len(route.rows) else None
+
+    def _run(self, function: Callable[..., Tensor], *args: Any) -> Tensor:
+        """Calls a function, which is run again in the backward pass where memory is to be saved."""
+        if self.with_cp and self.training and torch.is_grad_enabled():
+            return torch.utils.checkpoint.checkpoint(function, *args, use_reentrant=False)
+        return function(*args)
+
     def _compute(self, x: Tensor, route: WindowRoute, masks: Tensor | None) -> Tensor:
         """Attention and FFN of gathered windows, ``[B * K * N, C] -> [B * K * N, C]``, or ``[B * V, C]``."""
+        return self._feed_forward(self._attend_real(x, route, masks), route.batch)
+
+    def _attend_real(self, x: Tensor, route: WindowRoute, masks: Tensor | None) -> Tensor:
+        """Attention of gathered windows, then real tokens only; shapes as in :meth:`_compute`."""
         x = self._attend(x, self.attn.w_msa.bias(masks), route.kinds, route.padding, route.batch)
-        if route.real is not None:
-            x = x.index_select(0, route.real)
-        return self._feed_forward(x, route.batch)
+        return x if route.real is None else x.index_select(0, route.real)
 
     def _forward_chunks(self, rows: Tensor, route: WindowRoute, masks: Tensor | None, chunk: int) -> Tensor:
         """The same over chunks of rows, so that what a chunk needs stays in the processor's cache."""
+        rows = self._attend_chunks(rows, route, masks, chunk, feed_forward=route.real is None)
+        if route.real is not None:
+            for index in route.places.split(chunk):
+                rows = write_rows(rows, index, self._feed_forward(rows.index_select(0, index), batch=1))
+        return rows
+
+    def _attend_chunks(
+        self, rows: Tensor, route: WindowRoute, masks: Tensor | None, chunk: int, feed_forward: bool
+    ) -> Tensor:
+        """Attention over chunks of windows, each followed by the FFN where asked for."""
         bias = self.attn.w_msa.bias(masks)
         tokens = self.attn.w_msa.window_size**2
         windows = max(1, chunk // tokens)
@@ -133,12 +164,9 @@ class WindowBlock(BaseModule):
             kinds = None if route.kinds is None else route.kinds[start : start + windows]
             padding = None if route.padding is None else route.padding[places]
             x = self._attend(rows.index_select(0, index), bias, kinds, padding, batch=1)
-            if route.real is None:
+            if feed_forward:
                 x = self._feed_forward(x, batch=1)
             rows = write_rows(rows, index, x)
-        if route.real is not None:
-            for index in route.places.split(chunk):
-                rows = write_rows(rows, index, self._feed_forward(rows.index_select(0, index), batch=1))
         return rows
 
     def _attend(self, x: Tensor, bias: Tensor, kinds: Tensor | None, padding: Tensor | None, batch: int) -> Tensor:
