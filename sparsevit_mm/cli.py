@@ -1,8 +1,10 @@
 """What the command-line tools share: options, and how they end."""
 
 import argparse
+import gc
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -73,9 +75,15 @@ def run_tool(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | 
 
 
 def _leave_process_group() -> None:
-    """Ends the threads of a process group: left running, they can abort a process that has done its work."""
+    """Ends the process group before the interpreter ends, which could abort or hang with its threads still running.
+
+    Destroying a gloo group joins its threads under the interpreter lock, and they want that lock to let go of
+    finished work; so models that hold the group go first, and the threads get a moment.
+    """
     torch = sys.modules.get('torch')
     if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
+        gc.collect()
+        time.sleep(0.2)
         torch.distributed.destroy_process_group()
 
 

@@ -14,9 +14,17 @@ from .registry import SCOPE
 
 __all__ = ['drop_pretrained', 'import_in_config', 'load_config', 'sparsify_config']
 
-# Stock backbone type -> its sparse form here, and the packages whose type of that name it is.
-SPARSE_FORMS = {'SwinTransformer': 'SparseSwin'}
-SWIN_SCOPES = ('mmdet', 'mmseg', 'mmdet3d')
+# Stock backbone types by package -> their sparse forms here, the default one first.
+SWIN_FORMS = ('SparseSwin', 'DynamicSwin')
+SPARSE_FORMS = {
+    'mmdet.SwinTransformer': SWIN_FORMS,
+    'mmseg.SwinTransformer': SWIN_FORMS,
+    'mmdet3d.SwinTransformer': SWIN_FORMS,
+    'mmseg.VisionTransformer': ('PrunedViT',),
+    'mmpretrain.ConvNeXt': ('DynamicConvNeXt',),
+}
+# What a stock config imports for the sake of its backbone alone.
+BACKBONE_IMPORTS = {'mmpretrain': 'mmpretrain.models'}
 
 # The keys under which models of the three packages hold a backbone that sees images.
 BACKBONE_KEYS = ('backbone', 'img_backbone')
@@ -41,7 +49,8 @@ def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None) 
             file = Config._get_cfg_path(str(path), '')[0] if '::' in str(path) else str(path)
             if not Path(file).is_file():
                 raise FileNotFoundError('there is no such file. Give the path of a .py, .yml or .json config')
-            cfg = Config.fromfile(file)
+            cfg = Config.fromfile(file, import_custom_modules=False)
+            _import_modules(cfg)
     except Exception as error:  # whatever the Python code in a config raises
         kind = '' if isinstance(error, OSError | ModuleNotFoundError | ValueError) else f'{type(error).__name__}: '
         raise ValueError(f'config {str(path)!r} cannot be read: {kind}{error}') from error
@@ -51,6 +60,18 @@ def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None) 
         except (AssertionError, IndexError, KeyError, TypeError) as error:
             raise ValueError(f'--cfg-options {dict(cfg_options)} do not fit config {str(path)!r}: {error}') from error
     return cfg
+
+
+def _import_modules(cfg: Config) -> None:
+    """Does what ``custom_imports`` asks for, but for what only a stock backbone needs that will be replaced."""
+    wanted = cfg.get('custom_imports') or {}
+    imports = wanted.get('imports') or []
+    for module in [imports] if isinstance(imports, str) else imports:
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            if module not in BACKBONE_IMPORTS.values() and not wanted.get('allow_failed_imports', False):
+                raise
 
 
 def _make_packages_known() -> None:
@@ -69,28 +90,38 @@ def _make_packages_known() -> None:
         utils.MODULE2PACKAGE['mmseg'] = 'mmseg'
 
 
-def sparsify_config(cfg: Config, sparsity: float | Sequence[float] = 0.0, **options: Any) -> Config:
+def sparsify_config(
+    cfg: Config, sparsity: float | Sequence[float] = 0.0, *, backbone_type: str | None = None, **options: Any
+) -> Config:
     """A copy of a config whose backbone is sparse.
 
     Args:
-        cfg: A config with a Swin backbone, or with one of this package, which then gets the sparsity only.
+        cfg: A config with a backbone that has a sparse form, or with one of this package, which then gets the
+            sparsity only.
         sparsity: Fraction of units that are not computed, one for all sites or one a site.
+        backbone_type: The sparse form where there are several, such as ``'DynamicSwin'`` for a Swin.
         **options: Further arguments of the sparse backbone, such as ``selector``.
 
     Raises:
-        ValueError: If the model has no backbone that can be made sparse, or more than one.
+        ValueError: If the model has no backbone that can be made sparse, or more than one, or the form does not fit.
     """
     cfg = copy.deepcopy(cfg)
     found = list(_backbones(cfg.get('model') or {}, 'model', cfg.get('default_scope')))
-    fitting = [(backbone, sparse_type) for _, backbone, sparse_type in found if sparse_type]
+    fitting = [(backbone, forms) for _, backbone, forms in found if forms]
     if len(fitting) != 1:
-        known = ', '.join([*(f'{scope}.{name}' for scope in SWIN_SCOPES for name in SPARSE_FORMS), f'{SCOPE}.*'])
+        known = ', '.join([*SPARSE_FORMS, f'{SCOPE}.*'])
         listed = ', '.join(f'{path}.type={backbone.get("type")!r}' for path, backbone, _ in found) or 'no backbone'
         raise ValueError(
             f'the config has {listed}, but exactly one backbone that can be made sparse is needed. Known are {known}.'
         )
-    backbone, sparse_type = fitting[0]
-    backbone['type'] = sparse_type
+    backbone, forms = fitting[0]
+    chosen = (backbone_type or forms[0]).removeprefix(f'{SCOPE}.')
+    if chosen not in forms:
+        raise ValueError(
+            f'backbone_type {backbone_type!r} is no sparse form of {backbone["type"]}; there is {", ".join(forms)}.'
+        )
+    _drop_imports(cfg, backbone)
+    backbone['type'] = f'{SCOPE}.{chosen}'
     backbone['sparsity'] = float(sparsity) if isinstance(sparsity, int | float) else tuple(map(float, sparsity))
     backbone.update(options)
     import_in_config(cfg, SCOPE)
@@ -108,13 +139,22 @@ def import_in_config(cfg: Config, module: str) -> None:
     importlib.import_module(module)
 
 
-def _backbones(node: Any, path: str, scope: str | None) -> Iterator[tuple[str, ConfigDict, str | None]]:
-    """Every backbone config below a node: its path, itself, and the type of its sparse form if it has one."""
+def _drop_imports(cfg: Config, backbone: Mapping[str, Any]) -> None:
+    """Takes a package out of the imports of a config that only its stock backbone needed."""
+    module = BACKBONE_IMPORTS.get(str(backbone['type']).partition('.')[0])
+    imports = (cfg.get('custom_imports') or {}).get('imports') or []
+    imports = [imports] if isinstance(imports, str) else imports
+    if module in imports:
+        cfg.custom_imports.imports = [name for name in imports if name != module]
+
+
+def _backbones(node: Any, path: str, scope: str | None) -> Iterator[tuple[str, ConfigDict, tuple[str, ...]]]:
+    """Every backbone config below a node: its path, itself, and the sparse forms that it has."""
     if isinstance(node, Mapping):
         scope = node.get('_scope_', scope)
         for key, value in node.items():
             if key in BACKBONE_KEYS and isinstance(value, Mapping) and 'type' in value:
-                yield f'{path}.{key}', value, _sparse_type(value, scope)
+                yield f'{path}.{key}', value, _sparse_forms(value, scope)
             else:
                 yield from _backbones(value, f'{path}.{key}', scope)
     elif isinstance(node, list | tuple):
@@ -122,7 +162,7 @@ def _backbones(node: Any, path: str, scope: str | None) -> Iterator[tuple[str, C
             yield from _backbones(value, f'{path}[{i}]', scope)
 
 
-def _sparse_type(backbone: Mapping[str, Any], scope: str | None) -> str | None:
+def _sparse_forms(backbone: Mapping[str, Any], scope: str | None) -> tuple[str, ...]:
     kind = backbone['type']
     if isinstance(kind, type):  # a config written with imports instead of strings
         scope, name = kind.__module__.partition('.')[0], kind.__name__
@@ -130,10 +170,10 @@ def _sparse_type(backbone: Mapping[str, Any], scope: str | None) -> str | None:
         prefix, _, name = str(kind).rpartition('.')
         scope = prefix.partition('.')[0] or backbone.get('_scope_', scope)
     if scope == SCOPE:
-        return f'{SCOPE}.{name}'
-    if name in SPARSE_FORMS and scope in (None, *SWIN_SCOPES):
-        return f'{SCOPE}.{SPARSE_FORMS[name]}'
-    return None
+        return (name,)
+    if scope is None:
+        return next((forms for known, forms in SPARSE_FORMS.items() if known.endswith(f'.{name}')), ())
+    return SPARSE_FORMS.get(f'{scope}.{name}', ())
 
 
 def drop_pretrained(cfg: Config) -> None:

@@ -15,8 +15,11 @@ from ..config import BACKBONE_KEYS, SPARSE_FORMS, drop_pretrained, load_config, 
 
 __all__ = ['Subject', 'load_subject', 'parse_sparsity']
 
-# Our backbones and the stock ones whose arguments and weights they share.
-STOCK_FORMS = {ours: stock for stock, ours in SPARSE_FORMS.items()}
+# Our backbones and the stock ones whose arguments and weights they share, with the packages that have them.
+STOCK_FORMS: dict[str, list[str]] = {}
+for _stock, _forms in SPARSE_FORMS.items():
+    for _ours in _forms:
+        STOCK_FORMS.setdefault(_ours, []).append(_stock)
 # Arguments of backbones that do not change what is computed in evaluation, or that tell rows apart.
 IRRELEVANT = ('sparsity', 'init_cfg', 'pretrained', 'convert_weights', 'drop_path_rate', 'frozen_stages', 'with_cp')
 
@@ -121,8 +124,12 @@ def stock_backbone_config(backbone: dict[str, Any], scope: str) -> dict[str, Any
     ours = backbone['type'].rsplit('.', 1)[-1]
     if ours not in STOCK_FORMS:
         raise ValueError(f'{ours} has no stock counterpart to compare with: use --no-stock.')
-    kind = f'{"mmseg" if scope == "mmseg" else "mmdet"}.{STOCK_FORMS[ours]}'
-    stock = MODELS.get(kind)
+    kinds = STOCK_FORMS[ours]
+    kind = next((kind for kind in kinds if kind.startswith(f'{scope}.') and scope != 'mmdet3d'), kinds[0])
+    try:
+        stock = MODELS.get(kind)
+    except ImportError:  # a package that is there and cannot be imported
+        stock = None
     if stock is None:
         raise ValueError(
             f'The stock backbone {kind} is not installed: install {kind.split(".")[0]}, or use --no-stock.'

@@ -85,7 +85,7 @@ def test_config_needs_a_backbone_that_we_know(config):
 
 
 def test_missing_stock_package_is_said(config, monkeypatch):
-    monkeypatch.setitem(subjects.STOCK_FORMS, 'SparseSwin', 'NoSuchSwin')
+    monkeypatch.setitem(subjects.STOCK_FORMS, 'SparseSwin', ['mmdet.NoSuchSwin'])
     with pytest.raises(ValueError, match=r'mmdet\.NoSuchSwin is not installed: install mmdet, or use --no-stock'):
         load_subject(config(STOCK))
     assert load_subject(config(STOCK), stock=False).sparse is not None

@@ -1,13 +1,9 @@
 """Two real processes: gradients are averaged, selections belong to the images, no parameter is unused."""
 
-import os
-import socket
-
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
+from two_processes import run_in_two_processes
 
 from sparsevit_mm.models import SparseSwin
 
@@ -33,10 +29,7 @@ def _loss(outs) -> torch.Tensor:
     return sum(out.square().mean() for out in outs)
 
 
-def _work(rank: int, port: int, with_cp: bool, folder: str) -> None:
-    torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
-    dist.init_process_group('gloo', rank=rank, world_size=2)
+def _work(rank: int, with_cp: bool, folder: str) -> None:
     model = DistributedDataParallel(_model(with_cp))
     for _ in range(2):
         model.zero_grad()
@@ -46,15 +39,11 @@ def _work(rank: int, port: int, with_cp: bool, folder: str) -> None:
         ({n: p.grad for n, p in model.module.named_parameters()}, [record.kept for record in records]),
         f'{folder}/{rank}.pth',
     )
-    dist.destroy_process_group()
 
 
 @pytest.mark.parametrize('with_cp', [False, True])
 def test_two_processes_equal_one(tmp_path, with_cp):
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
-    mp.spawn(_work, (port, with_cp, str(tmp_path)), nprocs=2)
+    run_in_two_processes(_work, with_cp, str(tmp_path))
     parts = [torch.load(tmp_path / f'{rank}.pth') for rank in range(2)]
     model = _model()
     with model.record_selections() as records:

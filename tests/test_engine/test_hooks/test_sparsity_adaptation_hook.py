@@ -1,7 +1,6 @@
 """The adaptation hook in runners of mmengine, from one iteration to two processes and a resumed run."""
 
 import json
-import os
 import random
 import uuid
 from collections import Counter
@@ -10,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
+from two_processes import run_in_two_processes
 
 from sparsevit_mm.compat import allow_mmengine_checkpoints
 from sparsevit_mm.engine.hooks import SparsityAdaptationHook
@@ -214,9 +212,6 @@ def test_draws_are_uniform_over_allowed_vectors(tmp_path: Path) -> None:
 
 
 def _train_rank(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    os.environ['LOCAL_RANK'] = str(rank)
-    dist.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
     model = Model()
     run(
         Path(folder),
@@ -227,11 +222,10 @@ def _train_rank(rank: int, folder: str) -> None:
         cfg=dict(model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None)),
     )
     Path(folder, f'{rank}.json').write_text(json.dumps(model.seen))
-    dist.destroy_process_group()
 
 
 def test_two_processes_draw_alike(tmp_path: Path) -> None:
-    mp.spawn(_train_rank, args=(str(tmp_path),), nprocs=2)
+    run_in_two_processes(_train_rank, str(tmp_path))
     seen = [json.loads((tmp_path / f'{rank}.json').read_text()) for rank in range(2)]
     assert len(seen[0]['loss']) == 6 and seen[0]['loss'] == seen[1]['loss']
     alone = Model()
