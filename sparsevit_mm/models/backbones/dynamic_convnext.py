@@ -1,4 +1,5 @@
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -108,7 +109,7 @@ class DynamicConvNeXt(SparseBackbone):
 
         stem = nn.Conv2d(in_channels, self.channels[0], stem_patch_size, stride=stem_patch_size)
         self.downsample_layers = ModuleList([nn.Sequential(stem, build_norm2d(norm_cfg, self.channels[0]))])
-        for before, after in zip(self.channels, self.channels[1:]):
+        for before, after in pairwise(self.channels):
             halving = nn.Conv2d(before, after, kernel_size=2, stride=2)
             self.downsample_layers.append(nn.Sequential(build_norm2d(norm_cfg, before), halving))
         block_arguments = dict(
@@ -171,26 +172,18 @@ class DynamicConvNeXt(SparseBackbone):
         if self.init_cfg and not pretrained:
             super().init_weights()
             return
+        if not pretrained:
+            for module in self.modules():
+                if isinstance(module, nn.Conv2d | nn.Linear):
+                    trunc_normal_(module.weight, std=0.02)
+                    nn.init.zeros_(module.bias)
+                elif isinstance(module, nn.LayerNorm):
+                    module.reset_parameters()
         for module in self.modules():
             if isinstance(module, Selector | FastPath):
                 module.init_weights()
         if pretrained:
             load_convnext_backbone(self, self.init_cfg['checkpoint'], prefix=self.init_cfg.get('prefix'))
-            return
-        new = {
-            id(part)
-            for module in self.modules()
-            if isinstance(module, Selector | FastPath)
-            for part in module.modules()
-        }
-        for module in self.modules():
-            if id(module) in new:
-                continue
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.LayerNorm):
-                module.reset_parameters()
 
 
 def _stage(
