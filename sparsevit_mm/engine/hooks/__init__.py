@@ -1,6 +1,17 @@
-"""Hooks of mmengine's runners that set the sparsity of a backbone, or tell it."""
+"""Hooks of mmengine's runners: sparsity in training, losses of selectors and teachers, logs."""
 
+from .backbone_freeze_hook import BackboneFreezeHook
+from .distillation_hook import DistillationHook
+from .keep_ratio_loss_hook import KeepRatioLossHook
 from .sparsity_adaptation_hook import SparsityAdaptationHook
 from .sparsity_log_hook import SparsityLogHook
+from .sparsity_schedule_hook import SparsityScheduleHook
 
-__all__ = ['SparsityAdaptationHook', 'SparsityLogHook']
+__all__ = [
+    'BackboneFreezeHook',
+    'DistillationHook',
+    'KeepRatioLossHook',
+    'SparsityAdaptationHook',
+    'SparsityLogHook',
+    'SparsityScheduleHook',
+]

@@ -1,0 +1,36 @@
+"""What several hooks need to know about a run."""
+
+from mmengine.model import is_model_wrapper
+from mmengine.runner import IterBasedTrainLoop, Runner
+from torch import nn
+
+__all__ = ['OWN_PARTS', 'progress', 'unwrap']
+
+#: Parts of the names of parameters that a sparse backbone has and its dense form has not.
+OWN_PARTS = ('selector', '.fast.')
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside the wrappers of distributed training."""
+    while is_model_wrapper(model):
+        model = model.module
+    return model
+
+
+def progress(runner: Runner, by_epoch: bool, option: str) -> int:
+    """Iterations or epochs that are done.
+
+    Args:
+        runner: The runner, in training.
+        by_epoch: Whether to count epochs.
+        option: Name of the option that says so, for the message.
+
+    Raises:
+        ValueError: If epochs are to be counted in a loop that has none.
+    """
+    if by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
+        raise ValueError(
+            f'{option}=True counts epochs, but the training loop counts iterations: set {option}=False and give '
+            f'numbers of iterations.'
+        )
+    return runner.epoch if by_epoch else runner.iter

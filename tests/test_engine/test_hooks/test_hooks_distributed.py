@@ -1,0 +1,91 @@
+"""All hooks of a learned sparsity together, in two real processes."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from hook_runs import build, run, segmentor_cfg
+
+from sparsevit_mm.engine.hooks import teacher as teacher_module
+
+TERMS = {'loss_keep_ratio', 'loss_distill_feature', 'loss_distill_logits'}
+
+
+CASES = {
+    'sparse': (0.5, False, 'OptimWrapper'),
+    'dense': (0.0, False, 'OptimWrapper'),
+    'annealed in bfloat16': (0.5, True, 'sparsevit_mm.BFloat16OptimWrapper'),
+}
+
+
+def _model(sparsity: float) -> torch.nn.Module:
+    """A segmentor that uses all of its parameters."""
+    cfg = segmentor_cfg(sparsity, out_indices=(1,))
+    cfg['decode_head']['in_index'] = 0
+    return build(cfg)
+
+
+def _train(folder: Path, sparsity: float, schedule: bool, **options) -> tuple[torch.nn.Module, list[dict]]:
+    model = _model(sparsity)
+    keys = set(model.state_dict())
+    names = ['KeepRatioLossHook', 'DistillationHook']
+    hooks = [dict(type=f'sparsevit_mm.{name}') for name in names]
+    hooks.append(dict(type='sparsevit_mm.BackboneFreezeHook', duration=1, by_epoch=False))
+    hooks.append(dict(type='sparsevit_mm.SparsityLogHook', interval=1))
+    if schedule:
+        hooks.append(dict(type='sparsevit_mm.SparsityScheduleHook', end=2))
+    runner = run(folder, model, hooks, iters=4, randomness=dict(seed=7, diff_rank_seed=True), **options)
+    assert set(model.state_dict()) == keys
+    return model, runner.losses
+
+
+def _train_rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    os.environ['LOCAL_RANK'] = str(rank)
+    dist.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
+    passes = []
+    forward = teacher_module.Teacher.forward
+    teacher_module.Teacher.forward = lambda self, *args: passes.append(0) or forward(self, *args)
+    for case, (sparsity, schedule, wrapper) in CASES.items():
+        passes.clear()
+        model, losses = _train(
+            Path(folder, case),
+            sparsity,
+            schedule,
+            launcher='pytorch',
+            optim_wrapper=dict(type=wrapper, optimizer=dict(type='Adam', lr=1e-3), clip_grad=dict(max_norm=1.0)),
+            env_cfg=dict(dist_cfg=dict(backend='gloo')),
+            cfg=dict(model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None)),
+        )
+        torch.save(dict(model.named_parameters()), f'{folder}/{case}/{rank}.pth')
+        Path(folder, case, f'{rank}.json').write_text(json.dumps(dict(losses=losses, passes=len(passes))))
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes left of every case."""
+    folder = tmp_path_factory.mktemp('ranks')
+    mp.spawn(_train_rank, args=(str(folder),), nprocs=2)
+    return folder
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_two_processes(folder: Path, case: str) -> None:
+    sparsity, schedule, _ = CASES[case]
+    ranks = [json.loads((folder / case / f'{rank}.json').read_text()) for rank in range(2)]
+    for rank in ranks:
+        assert rank['passes'] == len(rank['losses']) == 4
+        assert all(TERMS.issubset(losses) for losses in rank['losses'])
+        dense = [losses['loss_keep_ratio'] == 0 for losses in rank['losses']]
+        assert dense == ([True] + [False] * 3 if schedule else [sparsity == 0] * 4)
+    assert ranks[0]['losses'] != ranks[1]['losses']  # other images
+    first, second = (torch.load(folder / case / f'{rank}.pth', weights_only=True) for rank in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    start = dict(_model(sparsity).named_parameters())
+    taught = [name for name in first if 'selector' in name and not torch.equal(first[name], start[name])]
+    assert bool(taught) == (sparsity > 0)
