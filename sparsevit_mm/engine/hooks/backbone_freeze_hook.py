@@ -21,16 +21,24 @@ __all__ = ['BackboneFreezeHook']
 class BackboneFreezeHook(Hook):
     """Holds the weights of the backbone for the first epochs, so that its new parts find their place.
 
-    DynamicViT and its Swin and ConvNeXt (arXiv 2106.02034, 2207.01580) do so for 5 epochs, and train the backbone at a
-    lower rate afterwards, which is a matter of the optimizer. The longest key that a name contains counts there, so
-    those of the new parts must be longer than the backbone's; this one has 0.01, its selectors the full rate::
+    DynamicViT and its Swin and ConvNeXt (arXiv 2106.02034, 2207.01580) do so for 5 epochs, and train the backbone at
+    0.01 or 0.2 of the rate afterwards, which is a matter of the optimizer. The longest key that a name contains
+    counts there (of two as long, the first in the alphabet), so the keys of the new parts must win over those of the
+    backbone::
 
         custom_hooks = [dict(type='sparsevit_mm.BackboneFreezeHook', duration=5)]
-        optim_wrapper = dict(
-            paramwise_cfg=dict(
-                custom_keys={'backbone': dict(lr_mult=0.01), '.selector': dict(lr_mult=1.0)}
-            )
-        )
+
+        # PrunedViT; SparseSwin has 'selector.'
+        custom_keys = {'backbone': dict(lr_mult=0.01), 'selectors.': dict(lr_mult=1.0)}
+
+        # DynamicSwin; 'backbone' is longer than '.fast.'
+        custom_keys = {
+            'stages': dict(lr_mult=0.2),
+            'patch_embed': dict(lr_mult=0.2),
+            'selectors.': dict(lr_mult=1.0),
+            '.fast.': dict(lr_mult=1.0),
+        }
+        optim_wrapper = dict(paramwise_cfg=dict(custom_keys=custom_keys))
 
     The published code sets the rate of these parameters to 0, which a scheduler that computes a rate from the last
     one would not survive. Here their gradients are zero until they reach the optimizer, which then passes them over:
@@ -89,7 +97,7 @@ class BackboneFreezeHook(Hook):
         self._release()
 
     def _is_early(self, runner: Runner) -> bool:
-        return progress(runner, self.by_epoch, 'by_epoch of BackboneFreezeHook') < self.duration
+        return progress(runner, self.by_epoch, 'BackboneFreezeHook') < self.duration
 
     def _release(self) -> None:
         for handle in self._handles:

@@ -17,20 +17,20 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model
 
 
-def progress(runner: Runner, by_epoch: bool, option: str) -> int:
+def progress(runner: Runner, by_epoch: bool, owner: str) -> int:
     """Iterations or epochs that are done.
 
     Args:
         runner: The runner, in training.
         by_epoch: Whether to count epochs.
-        option: Name of the option that says so, for the message.
+        owner: Name of the hook that asks, for the message.
 
     Raises:
         ValueError: If epochs are to be counted in a loop that has none.
     """
     if by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
         raise ValueError(
-            f'{option}=True counts epochs, but the training loop counts iterations: set {option}=False and give '
-            f'numbers of iterations.'
+            f'{owner} has by_epoch=True, but the training loop counts iterations and no epochs: set by_epoch=False '
+            f'and give numbers of iterations.'
         )
     return runner.epoch if by_epoch else runner.iter

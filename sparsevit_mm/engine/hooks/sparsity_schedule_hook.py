@@ -70,7 +70,7 @@ class SparsityScheduleHook(Hook):
             raise ValueError(
                 'SparsityScheduleHook and SparsityAdaptationHook both set the sparsity of every iteration: remove one.'
             )
-        progress(runner, self.by_epoch, 'by_epoch of SparsityScheduleHook')
+        progress(runner, self.by_epoch, 'SparsityScheduleHook')
         backbone = find_sparse_backbone(runner.model)
         layout = backbone.sparsity_layout
         self._ends = tuple(
@@ -100,7 +100,7 @@ class SparsityScheduleHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | tuple | list | None = None) -> None:
         """Set the sparsity of this iteration."""
-        values = self.sparsity_at(progress(runner, self.by_epoch, 'by_epoch of SparsityScheduleHook'))
+        values = self.sparsity_at(progress(runner, self.by_epoch, 'SparsityScheduleHook'))
         self._backbone.sparsity = values
         runner.message_hub.update_scalar('train/sparsity', sum(values) / len(values))
 

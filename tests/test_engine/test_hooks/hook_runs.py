@@ -38,6 +38,39 @@ def segmentor_cfg(
     )  # fmt: skip
 
 
+# Of each family a tiny backbone, sparse values for its sites, and the channels of its one map.
+FAMILIES = {
+    'SparseSwin': (SWIN | dict(out_indices=(1,), selector=LEARNED), 0.5, 32),
+    'DynamicSwin': (
+        dict(embed_dims=8, depths=(1, 1, 6, 1), num_heads=(1, 1, 2, 2), window_size=4, out_indices=(3,)),
+        (0.3, 0.5, 0.7),
+        64,
+    ),
+    'DynamicConvNeXt': (
+        dict(arch=dict(depths=(1, 1, 6, 1), channels=(8, 12, 16, 20)), layer_scale_init_value=1.0, out_indices=(3,)),
+        (0.3, 0.5, 0.7),
+        20,
+    ),
+    'PrunedViT': (
+        dict(
+            img_size=64, patch_size=8, embed_dims=32, num_layers=4, num_heads=4, out_indices=(3,), final_norm=True,
+            site_blocks=(1, 2, 3),
+        ),
+        (0.3, 0.51, 0.657),
+        32,
+    ),
+}  # fmt: skip
+
+
+def family_cfg(name: str, sparse: bool) -> dict:
+    """A segmentor with a backbone of a family that uses all of its parameters."""
+    backbone, sparsity, channels = FAMILIES[name]
+    cfg = segmentor_cfg()
+    cfg['backbone'] = dict(backbone, type=f'sparsevit_mm.{name}', sparsity=sparsity if sparse else 0.0)
+    cfg['decode_head'].update(in_channels=channels, in_index=0)
+    return cfg
+
+
 def detector_cfg(sparsity: float = 0.5, selector: dict = LEARNED, **swin) -> dict:
     return dict(
         type='RetinaNet',

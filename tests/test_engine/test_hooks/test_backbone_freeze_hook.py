@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hook_runs import Segments, build, run, segmentor_cfg
+from hook_runs import Segments, build, family_cfg, run, segmentor_cfg
 from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS as ROOT_HOOKS
@@ -137,14 +137,34 @@ def test_other_parts_can_be_trained(tmp_path: Path) -> None:
     assert moved == {name for name, _ in model.named_parameters() if name.startswith('backbone.') and 'norm' in name}
 
 
-def test_learning_rates_of_the_docstring() -> None:
-    model = build(cfg())
-    keys = {'backbone': dict(lr_mult=0.01), '.selector': dict(lr_mult=1.0)}
-    wrapper = build_optim_wrapper(model, DECAY | dict(paramwise_cfg=dict(custom_keys=keys)))
+@pytest.mark.parametrize(
+    ('family', 'keys', 'new'),
+    [
+        ('SparseSwin', {'backbone': 0.01, 'selector.': 1.0}, ('selector',)),
+        ('PrunedViT', {'backbone': 0.01, 'selectors.': 1.0}, ('selector',)),
+        (
+            'DynamicSwin',
+            {'stages': 0.01, 'patch_embed': 0.01, 'selectors.': 1.0, '.fast.': 1.0},
+            ('selector', '.fast.', 'backbone.norm'),
+        ),
+    ],
+)
+def test_learning_rates_of_the_docstring(family: str, keys: dict[str, float], new: tuple[str, ...]) -> None:
+    model = build(family_cfg(family, sparse=True))
+    custom = {key: dict(lr_mult=value) for key, value in keys.items()}
+    wrapper = build_optim_wrapper(model, DECAY | dict(paramwise_cfg=dict(custom_keys=custom)))
     rates = {id(group['params'][0]): group['lr'] for group in wrapper.param_groups}
-    held, _ = parts(model)
     for name, parameter in model.named_parameters():
-        assert rates[id(parameter)] == pytest.approx(1e-4 if name in held else 1e-2)
+        full = 'backbone' not in name or any(part in name for part in new)
+        assert rates[id(parameter)] == pytest.approx(1e-2 if full else 1e-4), name
+
+
+@pytest.mark.parametrize('family', ['DynamicSwin', 'DynamicConvNeXt', 'PrunedViT'])
+def test_new_parts_of_each_family_are_trained(tmp_path: Path, family: str) -> None:
+    model, moves = build(family_cfg(family, sparse=True)), Moves()
+    run(tmp_path, model, [ITERS | dict(duration=9), moves], optim_wrapper=DECAY)
+    moved = {name for name in moves.moved[0] if name.startswith('backbone.')}
+    assert moved == {name for name, _ in model.named_parameters() if 'selector' in name or '.fast.' in name}
 
 
 @pytest.mark.parametrize(
@@ -161,5 +181,5 @@ def test_wrong_options(options: dict, message: str) -> None:
 
 
 def test_epochs_in_a_loop_without_them(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match='by_epoch of BackboneFreezeHook=True counts epochs'):
+    with pytest.raises(ValueError, match='BackboneFreezeHook has by_epoch=True'):
         run(tmp_path, build(cfg()), [HOOK | dict(duration=1)])

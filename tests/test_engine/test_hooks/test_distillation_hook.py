@@ -1,19 +1,24 @@
 """Distillation in runners: the distance to the teacher, and that the teacher is nowhere but on the hook."""
 
 import copy
+import json
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 import torch
-from hook_runs import batch, build, current_scope, detector_cfg, run, segmentor_cfg
+from hook_runs import FAMILIES, LEARNED, batch, build, current_scope, detector_cfg, family_cfg, run, segmentor_cfg
 from mmengine.config import Config
 from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.runner import Runner
+from tiny_segmentation import make_project
 from torch import nn
 
+from sparsevit_mm.apis import load_config, sparsify_config
 from sparsevit_mm.engine.hooks import teacher as teacher_module
 from sparsevit_mm.models.losses import feature_distillation_loss, logit_distillation_loss
+from sparsevit_mm.runs import set_resume, set_work_dir, train
 
 HOOK = dict(type='sparsevit_mm.DistillationHook')
 BY_MAGNITUDE = dict(type='sparsevit_mm.MagnitudeSelector')
@@ -188,6 +193,34 @@ def test_a_weight_of_zero_leaves_a_term_out(tmp_path: Path, left_out: str, other
     assert left_out not in losses and losses[other] > 0
 
 
+def test_logits_go_through_the_neck(tmp_path: Path) -> None:
+    cfg = plain_cfg()
+    cfg['neck'] = dict(type='MultiLevelNeck', in_channels=[32], out_channels=32, scales=[2])
+    cfg['backbone']['out_indices'] = (1,)
+    cfg['decode_head']['in_index'] = 0
+    model = build(cfg)
+    dense = copy.deepcopy(model).eval()
+    dense.backbone.sparsity = 0
+    student = copy.deepcopy(model).train()
+    images = model.data_preprocessor(batch(), training=True)['inputs']
+    logits = [part(images, mode='tensor') for part in (student, dense)]
+    losses = run(tmp_path, model, [HOOK]).losses[0]
+    assert losses[TERMS[1]] == pytest.approx(logit_distillation_loss(*logits).item() / 2, rel=1e-4)
+
+
+def test_maps_beside_class_tokens() -> None:
+    one, two, token = torch.zeros(1, 4, 8, 8), torch.ones(1, 4, 8, 8), torch.zeros(1, 4)
+    assert [x is y for x, y in zip(teacher_module.maps_of(([one, token], [two, token])), (one, two))] == [True] * 2
+    assert teacher_module.maps_of(one) == [one] and teacher_module.maps_of((token,)) == []
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_each_family_learns_from_its_dense_self(tmp_path: Path, family: str) -> None:
+    losses = run(tmp_path, build(family_cfg(family, sparse=True)), [HOOK], iters=60).losses
+    mean = [sum(step[TERMS[0]] for step in part) for part in (losses[:5], losses[-5:])]
+    assert mean[1] < 0.7 * mean[0]
+
+
 RESUMABLE = dict(default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=2, by_epoch=False)))
 
 
@@ -210,6 +243,41 @@ def test_a_dense_start_fills_all_that_a_dense_teacher_uses(tmp_path: Path) -> No
         iters = 2 if 'load_from' in options else 4
         losses = run(tmp_path, build(segmentor_cfg()), [HOOK], iters=iters, **options, **RESUMABLE).losses
         assert len(losses) == 2 and losses[0][TERMS[0]] > 0
+
+
+def test_from_a_config_file_and_resumed(tmp_path: Path) -> None:
+    """As tools/train.py does it: a dense stock checkpoint, a stock teacher, all hooks by config."""
+    config, checkpoint = make_project(tmp_path, train=4, val=2)
+    hooks = f"""
+        custom_hooks = [
+            dict(type='sparsevit_mm.KeepRatioLossHook'),
+            dict(
+                type='sparsevit_mm.DistillationHook',
+                teacher=dict(config={str(config)!r}, checkpoint={str(checkpoint)!r}),
+            ),
+            dict(type='sparsevit_mm.SparsityScheduleHook', end=2),
+            dict(type='sparsevit_mm.BackboneFreezeHook', duration=1, by_epoch=False),
+            dict(type='sparsevit_mm.SparsityLogHook', interval=1, shape=(64, 64)),
+        ]
+    """
+    sparse = sparsify_config(load_config(config), 0.5, selector=LEARNED)
+    sparse.dump(tmp_path / 'sparse.py')
+    (tmp_path / 'hooks.py').write_text("_base_ = './sparse.py'\n" + dedent(hooks))
+    for kind in ('teacher', 'self'):
+        for resume in (None, 'auto'):
+            cfg = load_config(tmp_path / 'hooks.py', {'load_from': str(checkpoint)})
+            cfg.train_cfg.max_iters = 4 if resume else 2
+            if kind == 'self':
+                cfg.custom_hooks[1].pop('teacher')
+            set_work_dir(cfg, config, str(tmp_path / kind))
+            set_resume(cfg, resume)
+            train(cfg)
+    lines = [
+        json.loads(line)
+        for file in tmp_path.glob('*/*/vis_data/scalars.json')
+        for line in file.read_text().splitlines()
+    ]
+    assert sorted(line['step'] for line in lines if 'sparsity/macs' in line) == [1, 1, 2, 2, 3, 3, 4, 4]
 
 
 @pytest.mark.parametrize('fault', ['no file noted', 'file is gone', 'file without a head'])

@@ -8,29 +8,21 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from hook_runs import build, run, segmentor_cfg
+from hook_runs import FAMILIES, build, family_cfg, run
 
 from sparsevit_mm.engine.hooks import teacher as teacher_module
 
 TERMS = {'loss_keep_ratio', 'loss_distill_feature', 'loss_distill_logits'}
 
 
-CASES = {
-    'sparse': (0.5, False, 'OptimWrapper'),
-    'dense': (0.0, False, 'OptimWrapper'),
-    'annealed in bfloat16': (0.5, True, 'sparsevit_mm.BFloat16OptimWrapper'),
-}
+PLAIN, BFLOAT16 = 'OptimWrapper', 'sparsevit_mm.BFloat16OptimWrapper'
+# Family, whether it is sparse, whether it is annealed to that, and the precision.
+CASES = {f'{name} {how}': (name, how == 'sparse', False, PLAIN) for name in FAMILIES for how in ('sparse', 'dense')}
+CASES |= {f'{name} annealed in bfloat16': (name, True, True, BFLOAT16) for name in FAMILIES}
 
 
-def _model(sparsity: float) -> torch.nn.Module:
-    """A segmentor that uses all of its parameters."""
-    cfg = segmentor_cfg(sparsity, out_indices=(1,))
-    cfg['decode_head']['in_index'] = 0
-    return build(cfg)
-
-
-def _train(folder: Path, sparsity: float, schedule: bool, **options) -> tuple[torch.nn.Module, list[dict]]:
-    model = _model(sparsity)
+def _train(folder: Path, family: str, sparse: bool, schedule: bool, **options) -> tuple[torch.nn.Module, list[dict]]:
+    model = build(family_cfg(family, sparse))
     keys = set(model.state_dict())
     names = ['KeepRatioLossHook', 'DistillationHook']
     hooks = [dict(type=f'sparsevit_mm.{name}') for name in names]
@@ -50,11 +42,12 @@ def _train_rank(rank: int, folder: str) -> None:
     passes = []
     forward = teacher_module.Teacher.forward
     teacher_module.Teacher.forward = lambda self, *args: passes.append(0) or forward(self, *args)
-    for case, (sparsity, schedule, wrapper) in CASES.items():
+    for case, (family, sparse, schedule, wrapper) in CASES.items():
         passes.clear()
         model, losses = _train(
             Path(folder, case),
-            sparsity,
+            family,
+            sparse,
             schedule,
             launcher='pytorch',
             optim_wrapper=dict(type=wrapper, optimizer=dict(type='Adam', lr=1e-3), clip_grad=dict(max_norm=1.0)),
@@ -76,16 +69,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize('case', CASES)
 def test_two_processes(folder: Path, case: str) -> None:
-    sparsity, schedule, _ = CASES[case]
+    family, sparse, schedule, _ = CASES[case]
     ranks = [json.loads((folder / case / f'{rank}.json').read_text()) for rank in range(2)]
     for rank in ranks:
         assert rank['passes'] == len(rank['losses']) == 4
         assert all(TERMS.issubset(losses) for losses in rank['losses'])
         dense = [losses['loss_keep_ratio'] == 0 for losses in rank['losses']]
-        assert dense == ([True] + [False] * 3 if schedule else [sparsity == 0] * 4)
+        assert dense == ([True] + [False] * 3 if schedule else [not sparse] * 4)
     assert ranks[0]['losses'] != ranks[1]['losses']  # other images
     first, second = (torch.load(folder / case / f'{rank}.pth', weights_only=True) for rank in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    start = dict(_model(sparsity).named_parameters())
+    start = dict(build(family_cfg(family, sparse)).named_parameters())
     taught = [name for name in first if 'selector' in name and not torch.equal(first[name], start[name])]
-    assert bool(taught) == (sparsity > 0)
+    assert bool(taught) == sparse

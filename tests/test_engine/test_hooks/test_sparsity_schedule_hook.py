@@ -101,7 +101,7 @@ def test_mean_sparsity_is_logged(tmp_path: Path) -> None:
         (dict(end=3, start=OWN), 'nothing to do'),
         (dict(end=3, start=(0.1, 0.2, 0.3)), 'sparsity has 3 values'),
         (dict(end=3, target=1.0), r'must lie in \[0, 1\)'),
-        (dict(end=3, by_epoch=True), 'by_epoch of SparsityScheduleHook=True counts epochs'),
+        (dict(end=3, by_epoch=True), 'SparsityScheduleHook has by_epoch=True'),
     ],
 )
 def test_what_does_not_fit_the_run(tmp_path: Path, options: dict, message: str) -> None:
