@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from ..compat import allow_mmengine_checkpoints
 
 __all__ = [
-    'GROWN_PARTS',
     'check_whole',
     'convert_official_swin',
     'fit_swin_tables',
+    'is_grown',
     'load_into',
     'load_swin_backbone',
     'read_checkpoint',
@@ -116,7 +116,7 @@ def load_into(model: nn.Module, path: str | Path, *, whole: bool = False, logger
     ]
     trained = [name for name, _ in model.named_parameters()]
     missing = [name for name in trained if name not in state]
-    heart = [name for name in missing if 'backbone.' in name]
+    heart = [name for name in missing if 'backbone.' in name and not any(part in name for part in GROWN_PARTS)]
     if other or heart or len(missing) == len(trained):
         raise ValueError(
             f'checkpoint {path} belongs to another architecture: {len(other)} tensors have another shape'
@@ -140,6 +140,12 @@ def check_whole(model: nn.Module, state: StateDict, path: str | Path) -> None:
         ValueError: If parameters are missing.
     """
     missing = [name for name, _ in model.named_parameters() if name not in state]
+    if missing and all(map(is_grown, missing)):
+        raise ValueError(
+            f'checkpoint {path} lacks {len(missing)} parameters of selectors or fast paths{some(missing)}: it is of a '
+            f'dense model. Train the sparse one first (load_from takes this checkpoint), or choose a selector that has '
+            f'nothing to learn, such as --cfg-options model.backbone.selector.type=sparsevit_mm.MagnitudeSelector.'
+        )
     if missing:
         raise ValueError(
             f"checkpoint {path} belongs to another model: it lacks {len(missing)} parameters of the config's"
@@ -174,7 +180,7 @@ def load_swin_backbone(backbone: nn.Module, path: str, *, prefix: str | None = N
     ]
     # Classifiers have no norms for the outputs; these keep their initial values.
     missing = [name for name, _ in backbone.named_parameters() if name not in state and not _is_output_norm(name)]
-    missing = [name for name in missing if not any(part in name for part in GROWN_PARTS)]
+    missing = [name for name in missing if not is_grown(name)]
     if other or missing:
         raise ValueError(
             f'checkpoint {path} is no {type(backbone).__name__} of this size: {len(other)} tensors have another '
@@ -184,6 +190,11 @@ def load_swin_backbone(backbone: nn.Module, path: str, *, prefix: str | None = N
     result = backbone.load_state_dict(state, strict=False)
     if result.unexpected_keys:
         print_log(f'{path} has keys with no place in the backbone{some(result.unexpected_keys)}', 'current', 30)
+
+
+def is_grown(name: str) -> bool:
+    """Whether a parameter belongs to what a sparse backbone has beside its stock form: selectors and fast paths."""
+    return any(part in name for part in _GROWN_PARTS)
 
 
 def convert_official_swin(state: StateDict) -> StateDict:
@@ -224,7 +235,7 @@ def _merge_by_channel(value: Tensor) -> Tensor:
 
 
 # Parts that stock backbones do not have.
-GROWN_PARTS = ('.selector.', '.selectors.', '.fast.')
+GROWN_PARTS = ('.selector.', '.selectors.', '.site_selectors.', '.fast.')
 _RESIZED = ('relative_position_bias_table', 'absolute_pos_embed')
 
 

@@ -6,6 +6,7 @@ from mmdet.models.backbones.swin import SwinTransformer
 from torch import Tensor, nn
 
 from sparsevit_mm.models import DynamicSwin, SparseSwin
+from sparsevit_mm.models.checkpoints import load_into
 from sparsevit_mm.models.layers import FastPath, PathChoice, TwoPathWindowBlock
 
 from .conftest import randomize
@@ -164,6 +165,17 @@ def test_stock_checkpoints_leave_new_parts_at_their_initial_values(tmp_path, for
             assert 0 < value.abs().max() < 0.1 if weight else torch.equal(value, torch.full_like(value, value[0])), key
         elif not (form == 'official' and ('downsample' in key or key.startswith('norm'))):
             assert torch.equal(value, given[key]), key
+
+
+def test_a_stock_model_loads_into_one_of_ours(tmp_path):
+    stock, _ = pair()
+    other, mine = nn.Module(), nn.Module()
+    other.backbone, mine.backbone = stock, DynamicSwin(**TINY)
+    torch.save(dict(state_dict=other.state_dict()), tmp_path / 'model.pth')
+    load_into(mine, tmp_path / 'model.pth')
+    assert all(torch.equal(mine.backbone.state_dict()[key], value) for key, value in stock.state_dict().items())
+    with pytest.raises(ValueError, match=r'it lacks \d+ parameters .*backbone.stages.2'):
+        load_into(mine, tmp_path / 'model.pth', whole=True)
 
 
 def test_our_checkpoints_load_whole(tmp_path):

@@ -68,6 +68,10 @@ class DynamicConvNeXt(SparseBackbone):
             :math:`\\rho = 0.7`.
         selector: Config of the selectors, of which each site has one.
 
+    Attributes:
+        site_blocks: For each stage its blocks with a site before them.
+        block_sites: For each block of each stage the index of its site, ``None`` for those before the first one.
+
     Raises:
         ValueError: If the architecture is unknown, or sites, sparsity or indices are not valid.
     """

@@ -33,6 +33,9 @@ class DynamicSwin(SwinBody):
         selector: Config of the selectors, of which each site has one.
         **swin: The other arguments of :class:`SwinBody`, which are those of the stock backbones.
 
+    Attributes:
+        site_blocks: For each stage its blocks with a site before them.
+
     Raises:
         ValueError: If arguments contradict each other or sites or sparsity are not valid.
     """
