@@ -16,5 +16,6 @@ CHECKPOINT=$2
 GPUS=$3
 shift 3
 
+# shellcheck source=tools/launch.sh disable=SC1091
 . "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
 run_processes "$GPUS" "$TOOLS/test.py" "$CONFIG" "$CHECKPOINT" "$@"

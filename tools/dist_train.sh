@@ -15,5 +15,6 @@ CONFIG=$1
 GPUS=$2
 shift 2
 
+# shellcheck source=tools/launch.sh disable=SC1091
 . "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
 run_processes "$GPUS" "$TOOLS/train.py" "$CONFIG" "$@"

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What the launchers share; they source it: TOOLS, PYTHON and the function run_processes.
 
 TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -10,11 +11,13 @@ export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
 
 # run_processes NUMBER SCRIPT [ARGUMENTS]: that many processes of this machine, as one group.
 run_processes() {
+    local number=$1
+    shift
     exec "$PYTHON" -m torch.distributed.run \
         --nnodes="${NNODES:-1}" \
         --node_rank="${NODE_RANK:-0}" \
         --master_addr="${MASTER_ADDR:-127.0.0.1}" \
         --master_port="${PORT:-29500}" \
-        --nproc_per_node="$@" \
-        --launcher pytorch
+        --nproc_per_node="$number" \
+        "$@" --launcher pytorch
 }

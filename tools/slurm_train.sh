@@ -19,6 +19,7 @@ GPUS=${GPUS:-8}
 GPUS_PER_NODE=${GPUS_PER_NODE:-$((GPUS < 8 ? GPUS : 8))}
 read -r -a MORE_ARGS <<<"${SRUN_ARGS:-}"
 
+# shellcheck source=tools/launch.sh disable=SC1091
 . "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
 exec srun -p "$PARTITION" \
     --job-name="$JOB_NAME" \

@@ -28,6 +28,9 @@ __all__ = [
 
 StateDict = dict[str, Tensor]
 
+# What sparse backbones have beside their stock forms: selectors and fast paths.
+_GROWN_PARTS = ('selector.', 'selectors.', '.fast.')
+
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """What a checkpoint file holds, on the CPU.
@@ -116,7 +119,7 @@ def load_into(model: nn.Module, path: str | Path, *, whole: bool = False, logger
     ]
     trained = [name for name, _ in model.named_parameters()]
     missing = [name for name in trained if name not in state]
-    heart = [name for name in missing if 'backbone.' in name and not any(part in name for part in GROWN_PARTS)]
+    heart = [name for name in missing if 'backbone.' in name and not is_grown(name)]
     if other or heart or len(missing) == len(trained):
         raise ValueError(
             f'checkpoint {path} belongs to another architecture: {len(other)} tensors have another shape'
@@ -234,8 +237,6 @@ def _merge_by_channel(value: Tensor) -> Tensor:
     return parts.transpose(-1, -2).flatten(-2)
 
 
-# Parts that stock backbones do not have.
-GROWN_PARTS = ('.selector.', '.selectors.', '.site_selectors.', '.fast.')
 _RESIZED = ('relative_position_bias_table', 'absolute_pos_embed')
 
 

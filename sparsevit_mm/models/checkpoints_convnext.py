@@ -3,7 +3,7 @@
 from mmengine.logging import print_log
 from torch import nn
 
-from .checkpoints import GROWN_PARTS, read_checkpoint, some, state_of
+from .checkpoints import is_grown, read_checkpoint, some, state_of
 
 __all__ = ['load_convnext_backbone']
 
@@ -29,7 +29,7 @@ def load_convnext_backbone(backbone: nn.Module, path: str, *, prefix: str | None
         if key in state and state[key].shape != value.shape
     ]
     # Classifiers have a norm for the last stage only; the others keep their initial values.
-    stock = [name for name, _ in backbone.named_parameters() if not any(part in name for part in GROWN_PARTS)]
+    stock = [name for name, _ in backbone.named_parameters() if not is_grown(name)]
     missing = [name for name in stock if name not in state and not name.startswith('norm')]
     if other or missing:
         raise ValueError(

@@ -7,7 +7,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .checkpoints import StateDict, read_checkpoint, resize_rows, some, state_of
+from .checkpoints import StateDict, is_grown, read_checkpoint, resize_rows, some, state_of
 
 __all__ = ['convert_vit', 'fit_vit_positions', 'load_vit_backbone']
 
@@ -86,7 +86,7 @@ def load_vit_backbone(backbone: nn.Module, path: str, *, prefix: str | None = No
         if key in state and state[key].shape != value.shape
     ]
     missing = [name for name, _ in backbone.named_parameters() if name not in state]
-    missing = [name for name in missing if not name.startswith('site_selectors.')]
+    missing = [name for name in missing if not is_grown(name)]
     if other or missing:
         raise ValueError(
             f'checkpoint {path} is no {type(backbone).__name__} of this size: {len(other)} tensors have another '

@@ -6,11 +6,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from .backbones import SparseBackbone, SparseSwin
+from ..registry import MODELS, SCOPE
+from ..selectors import Selector
+from .backbones import SparseBackbone
+from .layers import FastPath
+from .stock import FAMILIES, StockFamily, family_of
 
 __all__ = ['find_sparse_backbone', 'sparsify']
 
-KNOWN = 'SwinTransformer of mmdet or mmseg -> SparseSwin'
+KNOWN = '; '.join(map(str, FAMILIES))
 
 
 def find_sparse_backbone(model: nn.Module) -> SparseBackbone:
@@ -39,13 +43,13 @@ def sparsify(
     """Makes a built and trained mm model sparse, in place.
 
     The backbone is replaced by its sparse form with the same parameter objects, so optimizers and averaged copies
-    hold on. On a model of ours it sets the sparsity.
+    hold on; selectors and fast paths are new and untrained. On a model of ours it sets the sparsity.
 
     Args:
         model: A detector, segmentor or mono-3D model, or a backbone alone (then its sparse form is returned, and
             the given module shares its parameters).
         sparsity: Fraction of units that a site does not compute, for all sites or one value each.
-        backbone_type: Family to change to where more than one fits.
+        backbone_type: Sparse form to change to where more than one fits, such as ``'DynamicSwin'`` for a Swin.
         **options: More arguments of the sparse backbone, such as ``selector``.
 
     Returns:
@@ -54,79 +58,51 @@ def sparsify(
     Raises:
         ValueError: If the model has no backbone that is known, or an option does not fit.
     """
-    if backbone_type not in (None, 'SparseSwin', 'sparsevit_mm.SparseSwin'):
-        raise ValueError(f'backbone_type {backbone_type!r} is not known for a Swin; known: {KNOWN}.')
     if any(isinstance(module, SparseBackbone) for module in model.modules()):
-        if options:
-            names = ', '.join(options)
+        sparse = find_sparse_backbone(model)
+        wanted = type(sparse).__name__ if backbone_type is None else backbone_type.removeprefix(f'{SCOPE}.')
+        if options or wanted != type(sparse).__name__:
+            names = ', '.join([*options, *(['backbone_type'] if wanted != type(sparse).__name__ else [])])
             raise ValueError(f'{type(model).__name__} is sparse already; {names} can only be chosen when it is built.')
-        find_sparse_backbone(model).sparsity = sparsity
+        sparse.sparsity = sparsity
         return model
-    if _is_swin(model):
-        return _sparse_swin(model, sparsity, options)
+    if (family := family_of(model)) is not None:
+        return _sparse_form(model, family, backbone_type, sparsity, options)
     places = [
-        (parent, name) for parent in model.modules() for name, child in parent.named_children() if _is_swin(child)
+        (parent, name) for parent in model.modules() for name, child in parent.named_children() if family_of(child)
     ]
     if len(places) != 1:
         backbone = getattr(model, 'backbone', None)
         what = (
-            f'has {len(places)} Swin backbones'
+            f'has {len(places)} backbones that could be meant'
             if places
             else f'has no backbone that we know ({type(backbone).__name__})'
         )
         raise ValueError(f'{type(model).__name__} {what}. Known: {KNOWN}.')
     parent, name = places[0]
-    setattr(parent, name, _sparse_swin(getattr(parent, name), sparsity, options))
+    stock = getattr(parent, name)
+    setattr(parent, name, _sparse_form(stock, family_of(stock), backbone_type, sparsity, options))
     return model
 
 
-def _is_swin(module: nn.Module) -> bool:
-    """Whether a module is the Swin of mmdet or mmseg, or derives from it."""
-    return any(
-        cls.__name__ == 'SwinTransformer' and cls.__module__.split('.')[0] in ('mmdet', 'mmseg')
-        for cls in type(module).__mro__
-    )
-
-
-def _sparse_swin(stock: nn.Module, sparsity: float | Sequence[float], options: dict[str, Any]) -> SparseSwin:
-    """The sparse form of a stock Swin, made of the stock one's own layers."""
-    first = stock.stages[0].blocks[0]
-    attention = first.attn.w_msa
-    has_positions = getattr(stock, 'use_abs_pos_embed', False)
-    strides = [stock.patch_embed.projection.stride[0]]
-    strides += [stage.downsample.sampler.stride[0] for stage in stock.stages if stage.downsample is not None]
-    arguments: dict[str, Any] = dict(
-        in_channels=stock.patch_embed.projection.in_channels,
-        embed_dims=stock.num_features[0],
-        patch_size=stock.patch_embed.projection.kernel_size[0],
-        window_size=first.attn.window_size,
-        mlp_ratio=first.ffn.feedforward_channels / stock.num_features[0],
-        depths=[len(stage.blocks) for stage in stock.stages],
-        num_heads=[stage.blocks[0].attn.w_msa.num_heads for stage in stock.stages],
-        strides=strides,
-        out_indices=tuple(stock.out_indices),
-        qkv_bias=attention.qkv.bias is not None,
-        qk_scale=attention.scale if attention.scale != (attention.embed_dims // attention.num_heads) ** -0.5 else None,
-        patch_norm=stock.patch_embed.norm is not None,
-        drop_rate=stock.drop_after_pos.p,
-        attn_drop_rate=attention.attn_drop.p,
-        use_abs_pos_embed=has_positions,
-        with_cp=first.with_cp,
-        frozen_stages=stock.frozen_stages,
-        convert_weights=getattr(stock, 'convert_weights', False),
-        sparsity=sparsity,
-    )
-    if has_positions:
-        side = int(stock.absolute_pos_embed.shape[1] ** 0.5)
-        arguments['pretrain_img_size'] = side * arguments['patch_size']
-    sparse = _build_empty(arguments | options)
+def _sparse_form(
+    stock: nn.Module,
+    family: StockFamily,
+    backbone_type: str | None,
+    sparsity: float | Sequence[float],
+    options: dict[str, Any],
+) -> SparseBackbone:
+    """The sparse form of a stock backbone, made of the stock one's own layers."""
+    chosen = (backbone_type or family.forms[0]).removeprefix(f'{SCOPE}.')
+    if chosen not in family.forms:
+        raise ValueError(
+            f'backbone_type {backbone_type!r} is no sparse form of {family.name}; there is {", ".join(family.forms)}. '
+            f'Known: {KNOWN}.'
+        )
+    sparse = _build_empty(chosen, family.arguments(stock) | dict(sparsity=sparsity) | options)
     sparse.init_cfg = stock.init_cfg
     _take_over(sparse, stock)
-    device = next(stock.parameters()).device
-    for selector in (stage.selector for stage in sparse.stages):
-        if any(True for _ in selector.parameters()):
-            selector.to_empty(device=device)
-            selector.init_weights()
+    _make_new_layers(sparse, next(stock.parameters()).device)
     sparse._is_init = True
     for module in sparse.modules():
         module.training = stock.training
@@ -135,21 +111,34 @@ def _sparse_swin(stock: nn.Module, sparsity: float | Sequence[float], options: d
     return sparse
 
 
-def _build_empty(arguments: dict[str, Any]) -> SparseSwin:
+def _build_empty(name: str, arguments: dict[str, Any]) -> SparseBackbone:
     """A backbone whose parameters hold nothing yet."""
     try:
         with torch.device('meta'):
-            return SparseSwin(**arguments)
+            return MODELS.get(f'{SCOPE}.{name}')(**arguments)
     except TypeError as error:
-        raise ValueError(f'sparsify got an option that SparseSwin does not take: {error}.') from error
+        raise ValueError(f'sparsify got an option that {name} does not take: {error}.') from error
+
+
+def _make_new_layers(sparse: nn.Module, device: torch.device) -> None:
+    """Gives values to what the stock backbone does not have: selectors and fast paths."""
+    for module in sparse.modules():
+        if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
+            module.to_empty(device=device, recurse=False)
+    for module in sparse.modules():
+        if isinstance(module, Selector | FastPath) and any(True for _ in module.parameters()):
+            module.init_weights()
 
 
 def _take_over(sparse: nn.Module, stock: nn.Module) -> None:
-    """Puts the stock backbone's own layers, parameters and buffers at the same names of the sparse one."""
+    """Puts the stock backbone's own layers, parameters and buffers at the same names of the sparse one.
+
+    Layers that are classes of mmpretrain's are called otherwise than ours, so only their parameters are taken.
+    """
     names = {name for name, _ in sparse.named_modules()}
     for name, layer in stock.named_modules():
         parent, _, leaf = name.rpartition('.')
-        if name in names and not list(layer.children()):
+        if name in names and not list(layer.children()) and not type(layer).__module__.startswith('mmpretrain.'):
             setattr(sparse.get_submodule(parent), leaf, layer)
     for name, parameter in stock.named_parameters():
         parent, _, leaf = name.rpartition('.')

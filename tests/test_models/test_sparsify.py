@@ -7,9 +7,18 @@ import torch
 from torch import nn
 
 import sparsevit_mm
-from sparsevit_mm.models import SparseSwin, find_sparse_backbone, sparsify
+from sparsevit_mm.models import (
+    DynamicConvNeXt,
+    DynamicSwin,
+    PrunedViT,
+    SparseSwin,
+    find_sparse_backbone,
+    sparsify,
+)
+from sparsevit_mm.models.checkpoints import is_grown
 
 from .conftest import randomize
+from .test_dynamic_convnext import ChannelNorm, PlainConvNeXt
 
 TINY = dict(embed_dims=16, depths=(2, 3), num_heads=(2, 4), strides=(4, 2), out_indices=(0, 1))
 
@@ -111,9 +120,13 @@ def test_a_bare_backbone_gives_its_sparse_form():
     ('make', 'options', 'message'),
     [
         (lambda: Segmentor(nn.Conv2d(3, 32, 1)), {}, r'no backbone that we know \(Conv2d\).*SwinTransformer of mmdet'),
-        (lambda: nn.ModuleList([segmentor(), segmentor()]), {}, 'has 2 Swin backbones'),
+        (lambda: nn.ModuleList([segmentor(), segmentor()]), {}, 'has 2 backbones that could be meant'),
         (segmentor, dict(sparsity=0.95e1), r'must lie in \[0, 1\)'),
-        (segmentor, dict(backbone_type='PrunedViT'), "backbone_type 'PrunedViT' is not known for a Swin"),
+        (
+            segmentor,
+            dict(backbone_type='PrunedViT'),
+            "'PrunedViT' is no sparse form of SwinTransformer",
+        ),
         (segmentor, dict(temperature=1), 'an option that SparseSwin does not take'),
     ],
 )
@@ -134,6 +147,91 @@ def test_find_sparse_backbone():
         find_sparse_backbone(segmentor())
     with pytest.raises(ValueError, match='has 2 sparse backbones'):
         find_sparse_backbone(nn.ModuleList([model, SparseSwin(**TINY)]))
+
+
+VIT = dict(img_size=64, patch_size=16, embed_dims=32, num_layers=4, num_heads=4, out_indices=(1, 3))
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        {},
+        dict(final_norm=True, pre_norm=True, patch_bias=True, qkv_bias=False, num_fcs=3, mlp_ratio=2),
+        dict(with_cls_token=False, patch_norm=True, norm_cfg=dict(type='LN', eps=1e-2), act_cfg=dict(type='ReLU')),
+        dict(out_origin=True, drop_path_rate=0.2, drop_rate=0.1, attn_drop_rate=0.3, with_cp=True, img_size=(48, 80)),
+    ],
+    ids=str,
+)
+def test_a_stock_vit_becomes_a_pruned_one(arguments):
+    from mmseg.models.backbones import VisionTransformer
+
+    stock = VisionTransformer(**VIT | arguments)
+    stock.init_weights()
+    randomize(stock)
+    stock.eval()
+    image, model = torch.randn(2, 3, 64, 90), nn.ModuleDict(dict(backbone=stock))
+    with torch.no_grad():
+        before = stock(image)
+        sparse = sparsify(model, backbone_type='PrunedViT', site_blocks=(1, 3))['backbone']
+        for a, b in zip(sparse(image), before, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+        sparse.sparsity = 0.5
+        assert not torch.allclose(sparse(image)[-1], before[-1], atol=1e-3)
+    assert isinstance(sparse, PrunedViT) and not any(p.is_meta for p in sparse.parameters())
+    own = dict(sparse.named_parameters())
+    assert all(own[name] is parameter for name, parameter in stock.named_parameters())
+    for ours, theirs in zip(sparse.layers, stock.layers):
+        assert (ours.with_cp, ours.attn.attn_drop.p) == (theirs.with_cp, theirs.attn.attn.dropout)
+        assert getattr(ours.ffn.dropout_layer, 'drop_prob', 0) == getattr(theirs.ffn.dropout_layer, 'drop_prob', 0)
+
+
+def test_a_stock_swin_becomes_one_with_two_paths():
+    model = segmentor(depths=(2, 4))
+    before = dict(model.backbone.named_parameters())
+    images = torch.randn(2, 3, 112, 112)
+    with torch.no_grad():
+        dense = model(images)
+        sparsify(model, backbone_type='DynamicSwin', site_stage=1, site_blocks=(1, 2))
+        torch.testing.assert_close(model(images), dense, atol=1e-4, rtol=1e-4)
+        model.backbone.sparsity = 0.5
+        assert model(images).isfinite().all()
+    assert isinstance(model.backbone, DynamicSwin) and model.backbone.sites == ('stage2.block1', 'stage2.block2')
+    after = dict(model.backbone.named_parameters())
+    assert all(after[name] is parameter for name, parameter in before.items())
+    new = {name: p for name, p in after.items() if name not in before}
+    assert new and all(is_grown(name) and not p.is_meta and p.isfinite().all() for name, p in new.items())
+    with pytest.raises(ValueError, match='sparse already; backbone_type can only be chosen when it is built'):
+        sparsify(model, 0.5, backbone_type='SparseSwin')
+
+
+def test_a_stock_convnext_becomes_one_with_two_paths():
+    """mmpretrain may be absent, so its place is taken by a reference with its names and attributes."""
+
+    class Norm(ChannelNorm):
+        eps = 1e-6
+
+    class ConvNeXt(PlainConvNeXt):
+        init_cfg = None
+
+    ConvNeXt.__module__ = Norm.__module__ = 'mmpretrain.models.backbones.convnext'
+    stock = randomize(ConvNeXt(depths=(1, 1, 4, 1), channels=(8, 12, 16, 20)))
+    stock.channels, stock.out_indices, stock.frozen_stages = (8, 12, 16, 20), (0, 1, 2, 3), 0
+    stock.gap_before_final_norm = False
+    for module in stock.modules():
+        if isinstance(module, ChannelNorm):
+            module.__class__ = Norm
+        module.with_cp = False
+    image = torch.randn(2, 3, 96, 64)
+    stock.eval()
+    sparse = sparsify(stock, site_blocks=(1, 2))
+    with torch.no_grad():
+        for a, b in zip(sparse(image), stock(image), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+        sparse.sparsity = 0.6
+        assert sparse(image)[-1].isfinite().all()
+    assert isinstance(sparse, DynamicConvNeXt) and sparse.sites == ('stage3.block1', 'stage3.block2')
+    own = dict(sparse.named_parameters())
+    assert all(own[name] is parameter for name, parameter in stock.named_parameters())
 
 
 @pytest.mark.slow
