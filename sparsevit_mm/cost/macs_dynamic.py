@@ -32,7 +32,8 @@ def _dynamic_swin_macs(backbone: DynamicSwin, shape: tuple[int, int], padded: bo
 def _dynamic_convnext_macs(backbone: DynamicConvNeXt, shape: tuple[int, int], padded: bool) -> int:
     height, width = shape
     macs = 0
-    for downsample, stage, sites in zip(backbone.downsample_layers, backbone.stages, backbone.block_sites):
+    parts = zip(backbone.downsample_layers, backbone.stages, backbone.site_selectors, backbone.block_sites)
+    for downsample, stage, selectors, sites in parts:
         conv = next(layer for layer in downsample if isinstance(layer, nn.Conv2d))
         height, width = height // conv.stride[0], width // conv.stride[1]
         length = height * width
@@ -40,7 +41,7 @@ def _dynamic_convnext_macs(backbone: DynamicConvNeXt, shape: tuple[int, int], pa
         for i, (block, site) in enumerate(zip(stage.blocks, sites)):
             sparsity = 0.0 if site is None else backbone.sparsity[site]
             token = block.pointwise_conv1.weight.numel() + block.pointwise_conv2.weight.numel()
-            macs += _selection_macs(stage.selectors, i, length, sparsity)
+            macs += _selection_macs(selectors, i, length, sparsity)
             macs += length * block.depthwise_conv.weight.numel()
             if keep_count(length, sparsity) == length:
                 macs += length * token

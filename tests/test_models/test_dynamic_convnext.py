@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparsevit_mm.models import DynamicConvNeXt
+from sparsevit_mm.models.checkpoints import is_grown
 from sparsevit_mm.models.layers import TwoPathConvNeXtBlock
 
 from .conftest import randomize
@@ -109,7 +110,7 @@ def pair(plain: dict | None = None, **arguments) -> tuple[nn.Module, DynamicConv
     randomize(ours)
     result = ours.load_state_dict(stock.state_dict(), strict=False)
     assert not result.unexpected_keys
-    assert all('.selectors.' in key or '.fast.' in key for key in result.missing_keys)
+    assert all(is_grown(key) for key in result.missing_keys)
     return stock, ours
 
 
@@ -208,7 +209,7 @@ def test_names_of_the_new_parameters():
     with torch.device('meta'):
         keys = set(DynamicConvNeXt().state_dict()) - set(PlainConvNeXt((3, 3, 9, 3), (96, 192, 384, 768)).state_dict())
     assert {'stages.2.1.fast.norm.weight', 'stages.2.8.fast.linear.bias', 'stages.2.8.fast.gamma'} <= keys
-    assert {'stages.2.selectors.0.in_conv.1.weight', 'stages.2.selectors.2.out_conv.4.bias'} <= keys
+    assert {'site_selectors.2.0.in_conv.1.weight', 'site_selectors.2.2.out_conv.4.bias'} <= keys
     assert not any('stages.2.0.' in key for key in keys)
 
 
@@ -264,7 +265,7 @@ def test_a_classifier_of_mmpretrain_loads_as_it_is(tmp_path, prefix):
     ours = DynamicConvNeXt(**TINY, init_cfg=init_cfg)
     ours.init_weights()
     for key, value in ours.state_dict().items():
-        if '.fast.' in key or '.selectors.' in key:
+        if is_grown(key):
             weight = key.endswith('weight') and value.ndim == 2
             assert 0 < value.abs().max() < 0.1 if weight else torch.equal(value, torch.full_like(value, value[0])), key
         elif not key.startswith(('norm0', 'norm1')):
@@ -315,3 +316,22 @@ def test_responses_of_the_slow_path_do_not_see_the_fast_one():
 def test_constructor_says_what_is_wrong(arguments, message):
     with pytest.raises(ValueError, match=message):
         DynamicConvNeXt(**TINY | arguments)
+
+
+@pytest.mark.parametrize('decay_type', ['layer_wise', 'stage_wise'])
+@pytest.mark.parametrize('package', ['mmdet', 'mmseg'])
+def test_rates_by_layer_reach_every_parameter(package, decay_type):
+    """The constructors of stock ConvNeXt configs read the layer of a parameter from its name."""
+    engine = pytest.importorskip(f'{package}.engine.optimizers')
+    constructor = engine.LearningRateDecayOptimizerConstructor(
+        dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1.0, weight_decay=0.05)),
+        dict(decay_rate=0.5, decay_type=decay_type, num_layers=6),
+    )
+    model = nn.ModuleDict(dict(backbone=DynamicConvNeXt(arch='tiny')))
+    model.backbone = model['backbone']
+    optimizer = constructor(model).optimizer
+    rates = {id(p): group['lr'] for group in optimizer.param_groups for p in group['params']}
+    assert set(rates) == {id(p) for p in model.parameters()}
+    assert {rates[id(p)] for p in model.backbone.site_selectors.parameters()} == {1.0}
+    stem = next(model.backbone.downsample_layers[0].parameters())
+    assert rates[id(stem)] < 0.1

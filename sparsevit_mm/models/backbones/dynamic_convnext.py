@@ -126,9 +126,11 @@ class DynamicConvNeXt(SparseBackbone):
         )
         rates = torch.linspace(0, drop_path_rate, sum(self.depths), device='cpu').tolist()
         self.stages = ModuleList()
+        self.site_selectors = ModuleList()
         for depth, dims, sites in zip(self.depths, self.channels, self.site_blocks):
             own, rates = rates[:depth], rates[depth:]
-            self.stages.append(_stage(dims, own, sites, selector, block_arguments))
+            self.stages.append(_stage(dims, own, sites, block_arguments))
+            self.site_selectors.append(PathSelectors(selector, dims, sites))
         for i in self.out_indices:
             self.add_module(f'norm{i}', build_norm2d(norm_cfg, self.channels[i]))
         self._freeze_stages()
@@ -149,7 +151,7 @@ class DynamicConvNeXt(SparseBackbone):
             sites = self.block_sites[i]
             sparsity = [0.0 if site is None else self._sparsity[site] for site in sites]
             names = [None if site is None else self.sites[site] for site in sites]
-            x = stage(downsample(x), sparsity, StageLog(self, names))
+            x = stage(downsample(x), sparsity, self.site_selectors[i], StageLog(self, names))
             if i in self.out_indices:
                 norm = getattr(self, f'norm{i}')
                 if self.gap_before_final_norm:
@@ -166,7 +168,7 @@ class DynamicConvNeXt(SparseBackbone):
 
     def _freeze_stages(self) -> None:
         for i in range(max(self.frozen_stages, 0)):
-            for module in (self.downsample_layers[i], self.stages[i]):
+            for module in (self.downsample_layers[i], self.stages[i], self.site_selectors[i]):
                 module.eval()
                 module.requires_grad_(False)
 
@@ -190,13 +192,11 @@ class DynamicConvNeXt(SparseBackbone):
             load_convnext_backbone(self, self.init_cfg['checkpoint'], prefix=self.init_cfg.get('prefix'))
 
 
-def _stage(
-    dims: int, rates: Sequence[float], sites: Sequence[int], selector: dict, arguments: dict[str, Any]
-) -> TwoPathConvNeXtStage:
+def _stage(dims: int, rates: Sequence[float], sites: Sequence[int], arguments: dict[str, Any]) -> TwoPathConvNeXtStage:
     first = sites[0] if sites else len(rates)
     blocks = [ConvNeXtBlock(dims, drop_path_rate=rate, **arguments) for rate in rates[:first]]
     blocks += [TwoPathConvNeXtBlock(dims, drop_path_rate=rate, **arguments) for rate in rates[first:]]
-    return TwoPathConvNeXtStage(blocks, PathSelectors(selector, dims, sites))
+    return TwoPathConvNeXtStage(blocks)
 
 
 def _architecture(arch: str | Mapping[str, Sequence[int]]) -> tuple[tuple[int, ...], tuple[int, ...]]:

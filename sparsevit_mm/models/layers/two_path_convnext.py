@@ -57,30 +57,36 @@ class TwoPathConvNeXtBlock(ConvNeXtBlock):
 class TwoPathConvNeXtStage(BaseModule):
     """Blocks of one resolution whose tokens take two paths from the first site on.
 
-    The blocks are children named by their index, as in mmpretrain's stages.
+    The blocks are children named by their index, as in mmpretrain's stages. Selectors are no children: constructors
+    of optimizers with layer-wise rates take every name below a stage for that of a block.
 
     Args:
         blocks: The blocks; from the first site on they have a fast path.
-        selectors: Of the sites.
     """
 
-    def __init__(self, blocks: Sequence[ConvNeXtBlock], selectors: PathSelectors) -> None:
+    def __init__(self, blocks: Sequence[ConvNeXtBlock]) -> None:
         super().__init__()
         for i, block in enumerate(blocks):
             self.add_module(str(i), block)
-        self.selectors = selectors
 
     @property
     def blocks(self) -> list[ConvNeXtBlock]:
         """The blocks in order."""
         return [block for block in self.children() if isinstance(block, ConvNeXtBlock)]
 
-    def forward(self, x: Tensor, sparsity: Sequence[float], observe: PathObserver | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        sparsity: Sequence[float],
+        selectors: PathSelectors,
+        observe: PathObserver | None = None,
+    ) -> Tensor:
         """Runs the blocks.
 
         Args:
             x: ``[B, C, H, W]``.
             sparsity: One value for each block.
+            selectors: Of the sites.
             observe: Told of every block from the first site on.
 
         Returns:
@@ -91,10 +97,10 @@ class TwoPathConvNeXtStage(BaseModule):
         choice: PathChoice | None = None
         idle: list[BaseModule | None] = []
         for i, (block, value) in enumerate(zip(self.blocks, sparsity)):
-            choice = self.selectors.follow(i, choice, x.flatten(1, 2), hw_shape, value, observe)
+            choice = selectors.follow(i, choice, x.flatten(1, 2), hw_shape, value, observe)
             if choice is None:
                 x = block(x)
-                idle += [self.selectors.at(i), getattr(block, 'fast', None)]
+                idle += [selectors.at(i), getattr(block, 'fast', None)]
             else:
                 x = block(x, choice)
         x = keep_in_graph(x, *(module for module in idle if module is not None))
