@@ -161,6 +161,12 @@ class DistillationHook(LossHook):
         """The weighted distances of the forward pass that has just run."""
         self._active = False
         distances, self._distances = self._distances, {}
+        for name in (name for name, values in distances.items() if not values):
+            option = 'feature_weight' if name == 'loss_distill_feature' else 'logit_weight'
+            raise ValueError(
+                f'{name} has nothing to compare: in this model the backbone, or conv_seg of the decode head, was not '
+                f'called in the forward pass. Set {option}=0 of DistillationHook.'
+            )
         return {name: self._weights[name] * torch.stack(values).mean() for name, values in distances.items()}
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:

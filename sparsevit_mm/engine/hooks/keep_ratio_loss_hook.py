@@ -63,15 +63,11 @@ class KeepRatioLossHook(LossHook):
 
     def terms(self) -> dict[str, Tensor]:
         """``loss_keep_ratio`` of the forward pass; leaves its ratios without their graph, for logs."""
-        targets = {
-            site: 1 - sparsity
-            for site, sparsity in zip(self._backbone.sites, self._backbone.sparsity)
-            if sparsity > 0 and site in self._backbone.keep_ratios
-        }
-        ratios = [self._backbone.keep_ratios[site] for site in targets]
-        for site, ratio in list(self._backbone.keep_ratios.items()):
-            self._backbone.keep_ratios[site] = ratio.detach()
+        noted = self._backbone.keep_ratios  # by the sites that decided something
+        sparsity = dict(zip(self._backbone.sites, self._backbone.sparsity))
+        ratios, targets = list(noted.values()), [1 - sparsity[site] for site in noted]
+        noted.update({site: ratio.detach() for site, ratio in noted.items()})
         if not ratios:
             return {'loss_keep_ratio': torch.zeros((), device=self._device)}
-        loss = keep_ratio_loss(ratios, list(targets.values()), per_image=self.reduction == 'image')
+        loss = keep_ratio_loss(ratios, targets, per_image=self.reduction == 'image')
         return {'loss_keep_ratio': self.weight * loss}
