@@ -312,7 +312,7 @@ def test_a_teacher_of_other_shapes(tmp_path: Path, options: dict, message: str) 
 def test_a_head_that_passes_its_last_layer_by(tmp_path: Path) -> None:
     model = build(plain_cfg())
     model.decode_head.cls_seg = lambda x: nn.functional.conv2d(x, torch.ones(3, 8, 1, 1))
-    with pytest.raises(ValueError, match='loss_distill_logits has nothing to compare.*Set logit_weight=0'):
+    with pytest.raises(ValueError, match=r'loss_distill_logits has nothing to compare.*Set logit_weight=0'):
         run(tmp_path, model, [HOOK])
 
 
