@@ -144,10 +144,15 @@ def check_whole(model: nn.Module, state: StateDict, path: str | Path) -> None:
     """
     missing = [name for name, _ in model.named_parameters() if name not in state]
     if missing and all(map(is_grown, missing)):
+        advice = 'Train the sparse model first (its load_from takes this checkpoint).'
+        if not any('.fast.' in name for name in missing):
+            advice += (
+                ' Or choose a selector that has nothing to learn, such as '
+                '--cfg-options model.backbone.selector.type=sparsevit_mm.MagnitudeSelector.'
+            )
         raise ValueError(
-            f'checkpoint {path} lacks {len(missing)} parameters of selectors or fast paths{some(missing)}: it is of a '
-            f'dense model. Train the sparse one first (load_from takes this checkpoint), or choose a selector that has '
-            f'nothing to learn, such as --cfg-options model.backbone.selector.type=sparsevit_mm.MagnitudeSelector.'
+            f'checkpoint {path} is of a dense model: it lacks {len(missing)} parameters of selectors or fast '
+            f'paths{some(missing)}. {advice}'
         )
     if missing:
         raise ValueError(

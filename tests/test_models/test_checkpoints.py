@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from sparsevit_mm.models import SparseSwin
+from sparsevit_mm.models import DynamicSwin, SparseSwin
 from sparsevit_mm.models.checkpoints import convert_official_swin, load_into, read_checkpoint, state_of
 
 from .conftest import randomize
@@ -199,3 +199,18 @@ def test_a_file_that_would_run_code_is_refused_before_it_runs(tmp_path):
     with pytest.raises(ValueError, match=r'bad\.pth is'):
         read_checkpoint(path)
     assert not trace.exists()
+
+
+def test_a_dense_checkpoint_starts_a_sparse_model_and_is_no_sparse_model(tmp_path):
+    tiny = dict(embed_dims=16, depths=(2, 4), num_heads=(2, 4), strides=(4, 2), out_indices=(0, 1))
+    dense = nn.ModuleDict(dict(backbone=SparseSwin(**tiny)))
+    torch.save(dict(state_dict=dense.state_dict()), tmp_path / 'dense.pth')
+    learned = SparseSwin(**tiny, selector=dict(type='sparsevit_mm.PredictorSelector'))
+    two_paths = DynamicSwin(**tiny, site_stage=1, site_blocks=(1,))
+    for backbone, advice in ((learned, 'Or choose a selector that has nothing to learn'), (two_paths, 'Train the')):
+        model = nn.ModuleDict(dict(backbone=backbone))
+        load_into(model, tmp_path / 'dense.pth')
+        weight = model['backbone'].stages[1].blocks[3].attn.w_msa.qkv.weight
+        assert torch.equal(weight, dense['backbone'].stages[1].blocks[3].attn.w_msa.qkv.weight)
+        with pytest.raises(ValueError, match=f'is of a dense model: it lacks .* selectors or fast paths .*{advice}'):
+            load_into(model, tmp_path / 'dense.pth', whole=True)
