@@ -23,7 +23,7 @@ OWN = (
 )
 # Metrics that look for more than their annotation file where a whole split is expected to be.
 _WHOLE_SET_METRICS = {
-    'NuScenesMetric': 'it insists on all samples of its val split, where sparsevit_mm.CenterDistanceMetric takes any images',
+    'NuScenesMetric': 'it insists on all samples of its val split (sparsevit_mm.CenterDistanceMetric does not)',
     'LyftMetric': 'it insists on all samples of its val split',
     'WaymoMetric': 'it reads the ground truth of the whole split from a binary file',
     'CocoPanopticMetric': 'its ground truth is a folder of PNG files beside the annotation file',
