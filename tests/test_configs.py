@@ -6,19 +6,34 @@ import pytest
 import torch
 import yaml
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, HOOKS, LOOPS, METRICS, MODELS, OPTIM_WRAPPERS, TRANSFORMS, Registry
 
 from sparsevit_mm.apis import drop_pretrained, init_scope, load_config
+from sparsevit_mm.cost import count_macs
 from sparsevit_mm.search.session import SearchOptions
+from sparsevit_mm.sparsity import keep_count
 
 pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 pytest.importorskip('mmdet3d')
 
 ROOT = Path(__file__).resolve().parents[1]
-FAMILIES = ('demo', 'sparsevit')
+FAMILIES = ('demo', 'sparsevit', 'dynamicvit')
 CONFIGS = sorted(path for family in FAMILIES for path in (ROOT / 'configs' / family).glob('*.py'))
-STEPS = ('dense', 'adapt', 'search')  # any other suffix is a found sparsity
+STEPS = ('dense', 'adapt', 'search')  # any other suffix is a found or published sparsity
+# Backbones with learned selectors, by what their configs have in their names: the sparsity of rho 0.7, and the rate of
+# the dense part.
+LEARNED = {
+    '_pruned-': ('PrunedViT', (0.3, 0.51, 0.657), 0.01),
+    '_dynamic-swin': ('DynamicSwin', (0.3, 0.5, 0.7), 0.2),
+    '_dynamic-convnext': ('DynamicConvNeXt', (0.3, 0.5, 0.7), 0.2),
+}
+HOOKS_OF_STEP = {
+    'rho70': ('KeepRatioLossHook', 'DistillationHook', 'BackboneFreezeHook', 'SparsityLogHook'),
+    'adapt': ('SparsityAdaptationHook', 'DistillationHook', 'BackboneFreezeHook', 'SparsityLogHook'),
+    'search': ('DistillationHook', 'SparsityLogHook'),
+}
 # Data that is not pretrained from the net, so that it trains offline.
 OFFLINE = ('demo-448x448', 'coco-mini', 'camvid', 'kitti-mini')
 
@@ -31,17 +46,27 @@ def _stem(path: Path) -> str:
     return path.stem.partition('_sparse-')[0]
 
 
+def _learned(path: Path) -> tuple[str, tuple[float, ...], float] | None:
+    return next((kind for part, kind in LEARNED.items() if part in path.stem), None)
+
+
 def _id(path: Path) -> str:
     return f'{path.parent.name}/{path.stem}'
 
 
-def test_every_stem_has_four_steps() -> None:
+def test_every_stem_has_its_steps() -> None:
     steps: dict[tuple[Path, str], set[str]] = {}
     for path in CONFIGS:
         steps.setdefault((path.parent, _stem(path)), set()).add(_step(path))
-    assert len(steps) == 11
+    learned = {stem: present for (_, stem), present in steps.items() if _learned(Path(stem))}
+    assert len(steps) == 11 + len(learned) and len(learned) == 16
     for (_, stem), present in steps.items():
-        assert set(STEPS) <= present and present - set(STEPS), f'{stem} has only {sorted(present)}'
+        if stem not in learned:
+            assert set(STEPS) <= present and present - set(STEPS), f'{stem} has only {sorted(present)}'
+    for stem, present in learned.items():
+        # The dense step of Swin is in configs/sparsevit and configs/demo.
+        assert ('dense' in present) == ('_dynamic-swin' not in stem)
+        assert present - {'dense'} in ({'rho70'}, set(HOOKS_OF_STEP)), f'{stem} has only {sorted(present)}'
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=_id)
@@ -49,7 +74,7 @@ def test_config_builds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr('mmengine.runner.checkpoint.load_from_http', lambda *_, **__: pytest.fail('downloads'))
     cfg = load_config(path)
-    assert 'sparsevit_mm' in cfg.custom_imports.imports
+    assert cfg.custom_imports.imports == ['sparsevit_mm']
     init_scope(cfg)
     if any(name in path.stem for name in OFFLINE):
         assert 'http' not in str(cfg.model)
@@ -62,8 +87,18 @@ def test_config_builds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _check_sparsity(path: Path, cfg: Config, backbone: torch.nn.Module) -> None:
-    assert type(backbone).__name__ == 'SparseSwin'
     claimed = cfg.model.backbone.get('sparsity')
+    if kind := _learned(path):
+        assert type(backbone).__name__ == kind[0]
+        mini = '_dynamic-swin-mini' in path.stem  # its stages have two blocks each
+        assert backbone.sparsity == (
+            ((0.3, 0.5, 0.3, 0.5) if mini else kind[1]) if _step(path) == 'rho70' else (0.0,) * len(backbone.sites)
+        )
+        # Free decisions have no fixed number, and learn theirs from the keep ratio alone.
+        draws = {selector.draw for selector in backbone.selectors()}
+        assert draws == {'gumbel' if _step(path) == 'rho70' else 'topk'}
+        return
+    assert type(backbone).__name__ == 'SparseSwin'
     if _step(path) in STEPS:
         assert claimed is None and not any(backbone.sparsity)
     else:
@@ -73,8 +108,9 @@ def _check_sparsity(path: Path, cfg: Config, backbone: torch.nn.Module) -> None:
 
 def _check_step(path: Path, cfg: Config) -> None:
     step = _step(path)
-    hooks = [hook['type'] for hook in cfg.get('custom_hooks') or ()]
-    assert hooks == (['sparsevit_mm.SparsityAdaptationHook'] if step == 'adapt' else [])
+    hooks = tuple(hook['type'].removeprefix('sparsevit_mm.') for hook in cfg.get('custom_hooks') or ())
+    expected = HOOKS_OF_STEP if _learned(path) else {'adapt': ('SparsityAdaptationHook',)}
+    assert hooks == expected.get(step, ())
     loop = dict(cfg.test_cfg)
     assert (loop.pop('type') == 'sparsevit_mm.SparsitySearchLoop') == (step == 'search')
     if step == 'search':
@@ -83,11 +119,58 @@ def _check_step(path: Path, cfg: Config) -> None:
         assert SearchOptions(**loop).budget is not None
     start = cfg.get('load_from')
     if step not in ('dense', 'search') and not start.startswith('http'):
-        before = _stem(path) if step == 'adapt' else f'{_stem(path)}_sparse-adapt'
+        before = _stem(path) if step in ('adapt', 'rho70') else f'{_stem(path)}_sparse-adapt'
+        before = before.replace('_dynamic-swin', '_swin')
         assert start.rpartition('/')[0] == f'work_dirs/{before}'
-        last = load_config(path.with_name(f'{before}.py')).train_cfg
+        last = load_config(next(other for other in CONFIGS if other.stem == before)).train_cfg
         name = f'epoch_{last.max_epochs}' if 'max_epochs' in last else f'iter_{last.max_iters}'
         assert start.endswith(f'/{name}.pth'), 'the last checkpoint of the step before'
+
+
+# The configs of a search have the models of its adaptation.
+LEARNED_CONFIGS = [path for path in CONFIGS if _learned(path) and _step(path) != 'search']
+
+
+@pytest.mark.parametrize('path', LEARNED_CONFIGS, ids=_id)
+def test_backbone_of_learned_selectors_runs_and_fits_what_follows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    cfg = load_config(path)
+    init_scope(cfg)
+    drop_pretrained(cfg)
+    parts = [MODELS.build(cfg.model[name]).eval() for name in ('backbone', 'neck') if cfg.model.get(name)]
+    backbone, maps = parts[0], torch.rand(1, 3, 96, 128)
+    with torch.no_grad(), backbone.record_selections() as records:
+        for part in parts:
+            maps = part(maps)
+    assert all(torch.isfinite(m).all() for m in maps)
+    sparsity = dict(zip(backbone.sites, backbone.sparsity))
+    assert {record.site for record in records} == set(sparsity)
+    for record in records:
+        assert record.kept.shape[1] == keep_count(record.num_units, sparsity[record.site])
+    for head in ('decode_head', 'auxiliary_head'):
+        if wanted := cfg.model.get(head):
+            places, channels = wanted.in_index, wanted.in_channels
+            places, channels = ([places], [channels]) if isinstance(places, int) else (places, channels)
+            assert [maps[i].shape[1] for i in places] == list(channels)
+
+
+@pytest.mark.parametrize('path', LEARNED_CONFIGS, ids=_id)
+def test_new_parts_learn_at_the_full_rate_and_the_dense_backbone_at_a_fraction(path: Path) -> None:
+    cfg = load_config(path)
+    init_scope(cfg)
+    drop_pretrained(cfg)
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    wrapper = {**cfg.optim_wrapper, 'type': 'OptimWrapper'}
+    wrapper.pop('loss_scale', None)  # of mixed precision, which wants a GPU
+    optimizer = build_optim_wrapper(model, wrapper).optimizer
+    rates = {id(p): group['lr'] / optimizer.defaults['lr'] for group in optimizer.param_groups for p in group['params']}
+    assert len(rates) == len(list(model.parameters()))
+    if _step(path) == 'dense':  # as in the stock config
+        return
+    for name, parameter in model.named_parameters():
+        dense = name.startswith('backbone.') and not any(part in name for part in ('selectors.', '.fast.'))
+        assert rates[id(parameter)] == pytest.approx(_learned(path)[2] if dense else 1.0), name
 
 
 def _check_types(cfg: Config) -> None:
@@ -148,6 +231,24 @@ def test_readme_names_every_config_and_every_result(family: str) -> None:
         for result in model.get('Results', ()):
             for value in result['Metrics'].values():
                 assert str(value) in text
+
+
+def test_readme_says_the_macs() -> None:
+    rows = (ROOT / 'configs' / 'dynamicvit' / 'README.md').read_text().splitlines()
+    paths = [path for path in CONFIGS if path.parent.name == 'dynamicvit' and _step(path) == 'rho70']
+    assert len(paths) == 13
+    for path in paths:
+        cfg = load_config(path)
+        init_scope(cfg)
+        drop_pretrained(cfg)
+        with torch.device('meta'):
+            backbone = MODELS.build(cfg.model).backbone
+        height, width = next(hook.shape for hook in cfg.custom_hooks if 'shape' in hook)
+        sparse = count_macs(backbone, (height, width))
+        backbone.sparsity = 0.0
+        dense = count_macs(backbone, (height, width))
+        row = next(row for row in rows if f'({path.name})' in row)
+        assert f'| {height}x{width} | {dense / 1e9:.1f} | {sparse / 1e9:.1f} |' in row
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=_id)

@@ -1,0 +1,10 @@
+# PrunedViT: new parts learn at the full rate, the pretrained backbone at 0.01 of it (DynamicViT, arXiv 2106.02034).
+# custom_keys of an optimizer. Of the keys that a name contains the longest counts, of two as long the first in the
+# alphabet. Use it as a second base:
+#     optim_wrapper = dict(paramwise_cfg=dict(custom_keys=_base_.rates))
+rates = {
+    'backbone': dict(lr_mult=0.01),
+    'selectors.': dict(lr_mult=1.0),
+    'pos_embed': dict(lr_mult=0.01, decay_mult=0.0),
+    'cls_token': dict(lr_mult=0.01, decay_mult=0.0),
+}

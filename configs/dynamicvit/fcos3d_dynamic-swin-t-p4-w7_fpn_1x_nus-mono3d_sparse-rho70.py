@@ -1,0 +1,35 @@
+# FCOS3D with DynamicSwin-T on nuScenes. Step 2: training at the published sparsity.
+#
+# 0.7, 0.5 and 0.3 of the positions of stage 3 go through the FFN. Decisions are free in training
+# (draw='gumbel'), as published.
+# Step 1 is fcos3d_swin-t-p4-w7_fpn_1x_nus-mono3d.py of ../sparsevit.
+#
+# Paper:   dynamic spatial sparsification, arXiv 2207.01580; the length is ours
+# Command: bash tools/dist_train.sh THIS_FILE 8
+# Expect:  no number of ours or published.
+_base_ = ['../sparsevit/fcos3d_swin-t-p4-w7_fpn_1x_nus-mono3d.py', '../_base_/rates/dynamic-swin.py']
+
+load_from = 'work_dirs/fcos3d_swin-t-p4-w7_fpn_1x_nus-mono3d/epoch_12.pth'
+
+model = dict(
+    backbone=dict(
+        type='sparsevit_mm.DynamicSwin',
+        sparsity=(0.3, 0.5, 0.7),
+        selector=dict(type='sparsevit_mm.PredictorSelector', draw='gumbel'),
+    ),
+)
+
+custom_hooks = [
+    dict(type='sparsevit_mm.KeepRatioLossHook', weight=10.0),
+    dict(type='sparsevit_mm.DistillationHook', teacher='self'),
+    dict(type='sparsevit_mm.BackboneFreezeHook', duration=1),
+    dict(type='sparsevit_mm.SparsityLogHook', shape=(928, 1600)),
+]
+
+train_cfg = dict(max_epochs=12)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500),
+    dict(type='MultiStepLR', by_epoch=True, begin=0, end=12, milestones=[8, 11], gamma=0.1),
+]
+
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=_base_.rates))

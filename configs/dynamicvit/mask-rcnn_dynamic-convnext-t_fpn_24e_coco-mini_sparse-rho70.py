@@ -1,0 +1,33 @@
+# Mask R-CNN with DynamicConvNeXt-T on 100 + 100 images of COCO. Step 2: training at the published sparsity.
+#
+# 0.7, 0.5 and 0.3 of the positions of stage 3 go through the MLP. Decisions are free in training
+# (draw='gumbel'), as published.
+#
+# Paper:   dynamic spatial sparsification, arXiv 2207.01580; length and rates are ours
+# Command: python tools/train.py THIS_FILE
+# Expect:  no number: the set is there to try the steps on a CPU.
+_base_ = ['./mask-rcnn_dynamic-convnext-t_fpn_24e_coco-mini.py', '../_base_/rates/dynamic-convnext.py']
+
+load_from = 'work_dirs/mask-rcnn_dynamic-convnext-t_fpn_24e_coco-mini/epoch_24.pth'
+
+model = dict(
+    backbone=dict(
+        sparsity=(0.3, 0.5, 0.7),
+        selector=dict(type='sparsevit_mm.PredictorSelector', draw='gumbel'),
+    ),
+)
+
+custom_hooks = [
+    dict(type='sparsevit_mm.KeepRatioLossHook', weight=10.0),
+    dict(type='sparsevit_mm.DistillationHook', teacher='self'),
+    dict(type='sparsevit_mm.BackboneFreezeHook', duration=1),
+    dict(type='sparsevit_mm.SparsityLogHook', shape=(336, 448), interval=10),
+]
+
+train_cfg = dict(max_epochs=12, val_interval=6)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=50),
+    dict(type='MultiStepLR', by_epoch=True, begin=0, end=12, milestones=[8, 11], gamma=0.1),
+]
+
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=_base_.rates))
