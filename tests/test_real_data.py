@@ -245,6 +245,8 @@ def test_pgd_on_kitti(data_root, tmp_path):
 
 
 EPOCH = ['train_cfg.max_epochs=1', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=1']
+ITERS = ['train_cfg.max_iters=2', 'train_cfg.val_interval=2']
+SMALL_CROP = ['train_dataloader.dataset.pipeline.3.crop_size=(180,240)', 'model.data_preprocessor.size=(180,240)']
 
 
 @pytest.mark.data
@@ -253,24 +255,47 @@ EPOCH = ['train_cfg.max_epochs=1', 'train_cfg.val_interval=1', 'train_dataloader
     'name, options',
     [
         ('mask-rcnn_swin-t-p4-w7_fpn_24e_coco-mini_sparse-adapt', EPOCH),
-        ('upernet_swin-t-p4-w7_4k_camvid-360x480_sparse-adapt', ['train_cfg.max_iters=2', 'train_cfg.val_interval=2']),
+        ('upernet_swin-t-p4-w7_4k_camvid-360x480_sparse-adapt', ITERS),
         ('pgd_swin-t-p4-w7_fpn_48e_kitti-mini-mono3d_sparse-adapt', EPOCH),
     ],
 )
 def test_adaptation_configs_of_the_small_sets_train_and_validate(data_root, tmp_path, monkeypatch, name, options):
     monkeypatch.chdir(data_root.parent)
+    train_twice(f'configs/sparsevit/{name}.py', tmp_path, options)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'name, options',
+    [
+        ('upernet_pruned-dinov2-s14_2k_camvid-360x480_sparse-rho70', [*ITERS, *SMALL_CROP]),
+        ('mask-rcnn_dynamic-swin-t-p4-w7_fpn_24e_coco-mini_sparse-rho70', EPOCH),
+        ('upernet_dynamic-convnext-t_4k_camvid-360x480_sparse-rho70', [*ITERS, *SMALL_CROP]),
+    ],
+)
+def test_learned_selectors_train_on_the_small_sets(data_root, tmp_path, monkeypatch, name, options):
+    monkeypatch.chdir(data_root.parent)
+    for entry in train_twice(f'configs/dynamicvit/{name}.py', tmp_path, options):
+        assert entry['loss_keep_ratio'] > 0
+        assert entry['loss_distill_feature'] > 0  # stochastic depth, and the selection, set it apart from its teacher
+
+
+def train_twice(config: str, work_dir: Path, options: list[str]) -> list[dict]:
+    """Two training steps and a validation of a config by the tool; what it logged of the steps."""
     options = [*options, 'load_from=None', 'default_hooks.checkpoint=None', 'default_hooks.logger.interval=1']
     for loader in ('train', 'val'):
         options += [f'{loader}_dataloader.num_workers=0', f'{loader}_dataloader.persistent_workers=False']
         options += [f'{loader}_dataloader.dataset.indices={2 if loader == "train" else 1}']
-    command = ['tools/train.py', f'configs/sparsevit/{name}.py', '--work-dir', str(tmp_path), '--cfg-options', *options]
+    command = ['tools/train.py', config, '--work-dir', str(work_dir), '--cfg-options', *options]
     run = subprocess.run([sys.executable, *command], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]
-    log = next(tmp_path.glob('*/vis_data/scalars.json')).read_text()
+    log = next(work_dir.glob('*/vis_data/scalars.json')).read_text()
     entries = [json.loads(line) for line in log.splitlines()]
-    losses = [entry['loss'] for entry in entries if 'loss' in entry]
-    assert len(losses) == 2 and np.isfinite(losses).all()
-    assert any('loss' not in entry for entry in entries)  # the validation
+    steps = [entry for entry in entries if 'loss' in entry]
+    assert len(steps) == 2 and np.isfinite([entry['loss'] for entry in steps]).all()
+    assert any('mIoU' in entry or any('AP' in key for key in entry) for entry in entries)  # the validation
+    return steps
 
 
 MONO3D = {
