@@ -92,7 +92,7 @@ def _check_sparsity(path: Path, cfg: Config, backbone: torch.nn.Module) -> None:
         assert type(backbone).__name__ == kind[0]
         mini = '_dynamic-swin-mini' in path.stem  # its stages have two blocks each
         assert backbone.sparsity == (
-            ((0.3, 0.5, 0.3, 0.5) if mini else kind[1]) if _step(path) == 'rho70' else (0.0,) * len(backbone.sites)
+            ((0.5,) * 4 if mini else kind[1]) if _step(path) == 'rho70' else (0.0,) * len(backbone.sites)
         )
         # Free decisions have no fixed number, and learn theirs from the keep ratio alone.
         draws = {selector.draw for selector in backbone.selectors()}

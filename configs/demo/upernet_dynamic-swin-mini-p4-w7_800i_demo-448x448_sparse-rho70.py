@@ -1,7 +1,7 @@
 # UPerNet with a small DynamicSwin on the embedded demo set. Step 2: training at the published sparsity.
 #
-# Its stages have two blocks each, so that the sites are before those of stages 2 and 3. 0.7 and 0.5 of the
-# positions go through the FFN. Decisions are free in training (draw='gumbel'), as published.
+# Its stages have two blocks each, so that each has one site. Half of the positions go through the FFN, the mean of
+# the published 0.7, 0.5 and 0.3. Decisions are free in training (draw='gumbel'), as published.
 # Step 1 is upernet_swin-mini-p4-w7_800i_demo-448x448.py.
 #
 # Paper:   dynamic spatial sparsification, arXiv 2207.01580; length and rates are ours
@@ -15,8 +15,8 @@ model = dict(
     data_preprocessor=dict(size=(448, 448)),
     backbone=dict(
         type='sparsevit_mm.DynamicSwin',
-        site_blocks={1: (0, 1), 2: (0, 1)},
-        sparsity=(0.3, 0.5, 0.3, 0.5),
+        site_blocks={0: (0,), 1: (0,), 2: (0,), 3: (0,)},
+        sparsity=(0.5, 0.5, 0.5, 0.5),
         selector=dict(type='sparsevit_mm.PredictorSelector', draw='gumbel'),
     ),
 )
