@@ -1,6 +1,7 @@
 # UPerNet with a DINOv2 ViT-S/14 and a narrow head on CamVid. Step 2: training at the published sparsity.
 #
 # It keeps 0.7 of the tokens at each of three places. Decisions are free in training (draw='gumbel'), as published.
+# The teacher is compared by its logits: features of dropped tokens would only ask to keep them.
 #
 # Paper:   DynamicViT, arXiv 2106.02034; length and rates are ours
 # Command: python tools/train.py THIS_FILE
@@ -18,7 +19,7 @@ model = dict(
 
 custom_hooks = [
     dict(type='sparsevit_mm.KeepRatioLossHook', weight=2.0),
-    dict(type='sparsevit_mm.DistillationHook', teacher='self'),
+    dict(type='sparsevit_mm.DistillationHook', teacher='self', feature_weight=0.0),
     dict(type='sparsevit_mm.BackboneFreezeHook', duration=170, by_epoch=False),
     dict(type='sparsevit_mm.SparsityLogHook', shape=(360, 480), interval=10),
 ]

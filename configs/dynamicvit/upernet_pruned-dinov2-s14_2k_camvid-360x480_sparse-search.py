@@ -9,7 +9,7 @@
 _base_ = './upernet_pruned-dinov2-s14_2k_camvid-360x480_sparse-adapt.py'
 
 custom_hooks = [
-    dict(type='sparsevit_mm.DistillationHook', teacher='self'),
+    dict(type='sparsevit_mm.DistillationHook', teacher='self', feature_weight=0.0),
     dict(type='sparsevit_mm.SparsityLogHook', shape=(360, 480), interval=10),
 ]
 
