@@ -203,6 +203,20 @@ def test_masked_softmax_leaves_out_the_dropped_and_is_finite_without_any():
     assert masked_softmax(200 * scores, torch.zeros(1, 4)).isfinite().all()
 
 
+def test_the_gradient_of_a_dropped_token_is_that_of_the_weight_it_would_have():
+    """Also where it would dominate: e / sum, as published, would be e ** 30 here."""
+    scores = torch.zeros(1, 1, 4, 4)
+    scores[..., 1] = 30.0
+    alive = torch.tensor([[1.0, 0, 1, 1]], requires_grad=True)
+    values = torch.tensor([0.0, 1, 0, 0])
+    (masked_softmax(scores, alive) @ values)[0, 0, 0].backward()
+    torch.testing.assert_close(alive.grad[0, 1], torch.tensor(1.0), rtol=1e-3, atol=1e-3)
+    scores[..., 1] = 0.0
+    alive.grad = None
+    (masked_softmax(scores, alive) @ values)[0, 0, 0].backward()
+    torch.testing.assert_close(alive.grad[0, 1], torch.tensor(1 / 4), rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize('reactivate', [False, True])
 @pytest.mark.parametrize('selector', SELECTORS)
 @pytest.mark.parametrize('options', [{}, dict(patch_pad=4, num_fcs=3), dict(layer_scale_init_value=0.1)])

@@ -18,6 +18,10 @@ def masked_softmax(scores: Tensor, alive: Tensor) -> Tensor:
 
     The decisions enter as factors, so they get a gradient from what attention does without a token.
 
+    Departure: the gradient of a dropped token is that of the weight it would have among those alive,
+    ``e / (sum + e)``. As published it is ``e / sum``, which has no bound where a token that would dominate is
+    dropped: a few such tokens then outweigh all other gradients of a selector.
+
     Args:
         scores: ``[B, heads, N, N]`` in float32.
         alive: ``[B, N]`` decisions, 0 or 1.
@@ -26,7 +30,13 @@ def masked_softmax(scores: Tensor, alive: Tensor) -> Tensor:
     itself = torch.eye(tokens, dtype=scores.dtype, device=scores.device)
     allowed = alive[:, None, None, :]
     allowed = allowed + (1 - allowed) * itself
-    weights = (scores - scores.amax(-1, keepdim=True).detach()).exp() * allowed
+    raw = (scores - scores.amax(-1, keepdim=True).detach()).exp()
+    if alive.requires_grad:
+        with torch.no_grad():
+            present = (raw * allowed).sum(-1, keepdim=True)
+            share = present / (present + raw * (1 - allowed)).clamp(min=torch.finfo(raw.dtype).tiny)
+        allowed = allowed.detach() + (allowed - allowed.detach()) * share
+    weights = raw * allowed
     return (weights + _MASK_EPS / tokens) / (weights.sum(-1, keepdim=True) + _MASK_EPS)
 
 
