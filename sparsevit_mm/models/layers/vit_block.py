@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 __all__ = ['TokenAttention', 'ViTBlock', 'masked_softmax']
 
-# DynamicViT's, so that a row of which everything is dropped gives zeros and no NaN.
-_MASK_EPS = 1e-6
+# Of scores above the greatest one alive: dropped tokens, whose weight counts for gradients only.
+_MAX_EXPONENT = 30.0
 
 
 def masked_softmax(scores: Tensor, alive: Tensor) -> Tensor:
@@ -18,26 +18,27 @@ def masked_softmax(scores: Tensor, alive: Tensor) -> Tensor:
 
     The decisions enter as factors, so they get a gradient from what attention does without a token.
 
-    Departure: the gradient of a dropped token is that of the weight it would have among those alive,
-    ``e / (sum + e)``. As published it is ``e / sum``, which has no bound where a token that would dominate is
-    dropped: a few such tokens then outweigh all other gradients of a selector.
+    Two departures. The greatest score is that of the tokens alive, so that a dropped one that would dominate does not
+    drown them in rounding, and no small addend is needed. And the gradient of a dropped token is that of the weight
+    it would have among those alive, ``e / (sum + e)``: as published it is ``e / sum``, which has no bound, and a few
+    such tokens outweigh all other gradients of a selector.
 
     Args:
         scores: ``[B, heads, N, N]`` in float32.
         alive: ``[B, N]`` decisions, 0 or 1.
     """
-    tokens = scores.shape[-1]
-    itself = torch.eye(tokens, dtype=scores.dtype, device=scores.device)
+    itself = torch.eye(scores.shape[-1], dtype=scores.dtype, device=scores.device)
     allowed = alive[:, None, None, :]
     allowed = allowed + (1 - allowed) * itself
-    raw = (scores - scores.amax(-1, keepdim=True).detach()).exp()
+    greatest = scores.detach().masked_fill(allowed == 0, -torch.inf).amax(-1, keepdim=True)
+    raw = (scores - greatest).clamp(max=_MAX_EXPONENT).exp()
     if alive.requires_grad:
         with torch.no_grad():
             present = (raw * allowed).sum(-1, keepdim=True)
-            share = present / (present + raw * (1 - allowed)).clamp(min=torch.finfo(raw.dtype).tiny)
+            share = present / (present + raw * (1 - allowed))
         allowed = allowed.detach() + (allowed - allowed.detach()) * share
     weights = raw * allowed
-    return (weights + _MASK_EPS / tokens) / (weights.sum(-1, keepdim=True) + _MASK_EPS)
+    return weights / weights.sum(-1, keepdim=True)
 
 
 class _InProjection(BaseModule):
