@@ -1,6 +1,7 @@
 """Stock configs with `SparseSwin` swapped in by one override: training steps and predictions on real images."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -295,7 +296,8 @@ def train_twice(config: str, work_dir: Path, options: list[str]) -> list[dict]:
     entries = [json.loads(line) for line in log.splitlines()]
     steps = [entry for entry in entries if 'loss' in entry]
     assert len(steps) == 2 and np.isfinite([entry['loss'] for entry in steps]).all()
-    assert any('mIoU' in entry or any('AP' in key for key in entry) for entry in entries)  # the validation
+    # The validation. A detector that was hardly trained may find nothing, and COCO's metric then gives no numbers.
+    assert re.search(r'(Epoch|Iter)\(val\) .*\[1/1\]', run.stdout + run.stderr)
     return steps
 
 
