@@ -6,7 +6,7 @@
 # Paper:   dynamic spatial sparsification, arXiv 2207.01580; length and rates are ours
 # Command: python tools/train.py THIS_FILE
 # Expect:  mIoU 89 on the validation pictures (one run of ours; README.md beside this file says more).
-_base_ = ['./upernet_dynamic-convnext-mini_800i_demo-448x448.py', '../_base_/rates/dynamic-convnext.py']
+_base_ = ['./upernet_dynamic-convnext-mini_800i_demo-448x448.py', '../_base_/dynamicvit/dynamic-convnext.py']
 
 load_from = 'work_dirs/upernet_dynamic-convnext-mini_800i_demo-448x448/iter_800.pth'
 

@@ -7,7 +7,7 @@
 # Paper:   dynamic spatial sparsification, arXiv 2207.01580; length and rates are ours
 # Command: python tools/train.py THIS_FILE
 # Expect:  no number: only tried for a few steps.
-_base_ = ['./upernet_swin-mini-p4-w7_800i_demo-448x448.py', '../_base_/rates/dynamic-swin.py']
+_base_ = ['./upernet_swin-mini-p4-w7_800i_demo-448x448.py', '../_base_/dynamicvit/dynamic-swin.py']
 
 load_from = 'work_dirs/upernet_swin-mini-p4-w7_800i_demo-448x448/iter_800.pth'
 

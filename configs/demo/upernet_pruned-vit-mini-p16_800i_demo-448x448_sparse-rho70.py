@@ -6,7 +6,7 @@
 # Paper:   DynamicViT, arXiv 2106.02034; length and rates are ours
 # Command: python tools/train.py THIS_FILE
 # Expect:  no number: only tried for a few steps.
-_base_ = ['./upernet_pruned-vit-mini-p16_800i_demo-448x448.py', '../_base_/rates/pruned-vit.py']
+_base_ = ['./upernet_pruned-vit-mini-p16_800i_demo-448x448.py', '../_base_/dynamicvit/pruned-vit.py']
 
 load_from = 'work_dirs/upernet_pruned-vit-mini-p16_800i_demo-448x448/iter_800.pth'
 

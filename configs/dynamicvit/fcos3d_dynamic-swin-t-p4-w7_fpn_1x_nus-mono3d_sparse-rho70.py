@@ -7,17 +7,11 @@
 # Paper:   dynamic spatial sparsification, arXiv 2207.01580; the length is ours
 # Command: bash tools/dist_train.sh THIS_FILE 8
 # Expect:  no number of ours or published.
-_base_ = ['../sparsevit/fcos3d_swin-t-p4-w7_fpn_1x_nus-mono3d.py', '../_base_/rates/dynamic-swin.py']
+_base_ = ['../sparsevit/fcos3d_swin-t-p4-w7_fpn_1x_nus-mono3d.py', '../_base_/dynamicvit/dynamic-swin.py']
 
 load_from = 'work_dirs/fcos3d_swin-t-p4-w7_fpn_1x_nus-mono3d/epoch_12.pth'
 
-model = dict(
-    backbone=dict(
-        type='sparsevit_mm.DynamicSwin',
-        sparsity=(0.3, 0.5, 0.7),
-        selector=dict(type='sparsevit_mm.PredictorSelector', draw='gumbel'),
-    ),
-)
+model = _base_.rho70_model
 
 custom_hooks = [
     dict(type='sparsevit_mm.KeepRatioLossHook', weight=10.0),

@@ -6,16 +6,11 @@
 # Paper:   dynamic spatial sparsification, arXiv 2207.01580; the length is ours
 # Command: bash tools/dist_train.sh THIS_FILE 8
 # Expect:  no number of ours or published.
-_base_ = ['./mask-rcnn_dynamic-convnext-t_fpn_ms-crop-3x_coco.py', '../_base_/rates/dynamic-convnext.py']
+_base_ = ['./mask-rcnn_dynamic-convnext-t_fpn_ms-crop-3x_coco.py', '../_base_/dynamicvit/dynamic-convnext.py']
 
 load_from = 'https://download.openmmlab.com/mmdetection/v2.0/convnext/mask_rcnn_convnext-t_p4_w7_fpn_fp16_ms-crop_3x_coco/mask_rcnn_convnext-t_p4_w7_fpn_fp16_ms-crop_3x_coco_20220426_154953-050731f4.pth'
 
-model = dict(
-    backbone=dict(
-        sparsity=(0.3, 0.5, 0.7),
-        selector=dict(type='sparsevit_mm.PredictorSelector', draw='gumbel'),
-    ),
-)
+model = _base_.rho70_model
 
 custom_hooks = [
     dict(type='sparsevit_mm.KeepRatioLossHook', weight=10.0),

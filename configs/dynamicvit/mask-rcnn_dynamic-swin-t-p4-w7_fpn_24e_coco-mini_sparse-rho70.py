@@ -7,17 +7,11 @@
 # Paper:   dynamic spatial sparsification, arXiv 2207.01580; length and rates are ours
 # Command: python tools/train.py THIS_FILE
 # Expect:  no number: the set is there to try the steps on a CPU.
-_base_ = ['../sparsevit/mask-rcnn_swin-t-p4-w7_fpn_24e_coco-mini.py', '../_base_/rates/dynamic-swin.py']
+_base_ = ['../sparsevit/mask-rcnn_swin-t-p4-w7_fpn_24e_coco-mini.py', '../_base_/dynamicvit/dynamic-swin.py']
 
 load_from = 'work_dirs/mask-rcnn_swin-t-p4-w7_fpn_24e_coco-mini/epoch_24.pth'
 
-model = dict(
-    backbone=dict(
-        type='sparsevit_mm.DynamicSwin',
-        sparsity=(0.3, 0.5, 0.7),
-        selector=dict(type='sparsevit_mm.PredictorSelector', draw='gumbel'),
-    ),
-)
+model = _base_.rho70_model
 
 custom_hooks = [
     dict(type='sparsevit_mm.KeepRatioLossHook', weight=10.0),

@@ -7,18 +7,12 @@
 # Paper:   dynamic spatial sparsification, arXiv 2207.01580; the length is ours
 # Command: bash tools/dist_train.sh THIS_FILE 8
 # Expect:  no number of ours or published; dense box AP 46.0, mask AP 41.6 (mmdet).
-_base_ = ['mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_amp-ms-crop-3x_coco.py', '../_base_/rates/dynamic-swin.py']
+_base_ = ['mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_amp-ms-crop-3x_coco.py', '../_base_/dynamicvit/dynamic-swin.py']
 custom_imports = dict(imports=['sparsevit_mm'], allow_failed_imports=False)
 
 load_from = 'https://download.openmmlab.com/mmdetection/v2.0/swin/mask_rcnn_swin-t-p4-w7_fpn_ms-crop-3x_coco/mask_rcnn_swin-t-p4-w7_fpn_ms-crop-3x_coco_20210906_131725-bacf6f7b.pth'
 
-model = dict(
-    backbone=dict(
-        type='sparsevit_mm.DynamicSwin',
-        sparsity=(0.3, 0.5, 0.7),
-        selector=dict(type='sparsevit_mm.PredictorSelector', draw='gumbel'),
-    ),
-)
+model = _base_.rho70_model
 
 custom_hooks = [
     dict(type='sparsevit_mm.KeepRatioLossHook', weight=10.0),

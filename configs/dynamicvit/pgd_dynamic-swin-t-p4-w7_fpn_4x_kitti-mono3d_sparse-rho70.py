@@ -8,17 +8,11 @@
 #          of it the backbone is held for the published 1/24
 # Command: bash tools/dist_train.sh THIS_FILE 8
 # Expect:  no number of ours or published.
-_base_ = ['../sparsevit/pgd_swin-t-p4-w7_fpn_4x_kitti-mono3d.py', '../_base_/rates/dynamic-swin.py']
+_base_ = ['../sparsevit/pgd_swin-t-p4-w7_fpn_4x_kitti-mono3d.py', '../_base_/dynamicvit/dynamic-swin.py']
 
 load_from = 'work_dirs/pgd_swin-t-p4-w7_fpn_4x_kitti-mono3d/epoch_48.pth'
 
-model = dict(
-    backbone=dict(
-        type='sparsevit_mm.DynamicSwin',
-        sparsity=(0.3, 0.5, 0.7),
-        selector=dict(type='sparsevit_mm.PredictorSelector', draw='gumbel'),
-    ),
-)
+model = _base_.rho70_model
 
 custom_hooks = [
     dict(type='sparsevit_mm.KeepRatioLossHook', weight=10.0),

@@ -3,21 +3,8 @@
 # Paper:   ConvNeXt, arXiv 2201.03545; UPerNet, arXiv 1807.10221
 # Command: bash tools/dist_train.sh THIS_FILE 8
 # Expect:  mIoU 46.11 (mmseg). mmseg's own checkpoint of the base config saves this step.
-_base_ = 'mmseg::convnext/convnext-tiny_upernet_8xb2-amp-160k_ade20k-512x512.py'
+_base_ = ['mmseg::convnext/convnext-tiny_upernet_8xb2-amp-160k_ade20k-512x512.py', '../_base_/dynamicvit/convnext-t.py']
 # Not mmpretrain, as in the base: the backbone is our own.
 custom_imports = dict(_delete_=True, imports=['sparsevit_mm'], allow_failed_imports=False)
 
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='sparsevit_mm.DynamicConvNeXt',
-        arch='tiny',
-        drop_path_rate=0.4,
-        layer_scale_init_value=1.0,
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='https://download.openmmlab.com/mmclassification/v0/convnext/downstream/convnext-tiny_3rdparty_32xb128-noema_in1k_20220301-795e9634.pth',
-            prefix='backbone.',
-        ),
-    ),
-)
+model = _base_.convnext_t_model

@@ -7,16 +7,11 @@
 #          of it the backbone is held for the published 1/24
 # Command: bash tools/dist_train.sh THIS_FILE 8
 # Expect:  no number of ours or published.
-_base_ = ['./upernet_dynamic-convnext-t_160k_ade20k-512x512.py', '../_base_/rates/dynamic-convnext.py']
+_base_ = ['./upernet_dynamic-convnext-t_160k_ade20k-512x512.py', '../_base_/dynamicvit/dynamic-convnext.py']
 
 load_from = 'https://download.openmmlab.com/mmsegmentation/v0.5/convnext/upernet_convnext_tiny_fp16_512x512_160k_ade20k/upernet_convnext_tiny_fp16_512x512_160k_ade20k_20220227_124553-cad485de.pth'
 
-model = dict(
-    backbone=dict(
-        sparsity=(0.3, 0.5, 0.7),
-        selector=dict(type='sparsevit_mm.PredictorSelector', draw='gumbel'),
-    ),
-)
+model = _base_.rho70_model
 
 custom_hooks = [
     dict(type='sparsevit_mm.KeepRatioLossHook', weight=10.0),

@@ -6,16 +6,11 @@
 # Paper:   dynamic spatial sparsification, arXiv 2207.01580; length and rates are ours
 # Command: python tools/train.py THIS_FILE
 # Expect:  no number: the set is there to try the steps on a CPU.
-_base_ = ['./upernet_dynamic-convnext-t_4k_camvid-360x480.py', '../_base_/rates/dynamic-convnext.py']
+_base_ = ['./upernet_dynamic-convnext-t_4k_camvid-360x480.py', '../_base_/dynamicvit/dynamic-convnext.py']
 
 load_from = 'work_dirs/upernet_dynamic-convnext-t_4k_camvid-360x480/iter_4000.pth'
 
-model = dict(
-    backbone=dict(
-        sparsity=(0.3, 0.5, 0.7),
-        selector=dict(type='sparsevit_mm.PredictorSelector', draw='gumbel'),
-    ),
-)
+model = _base_.rho70_model
 
 custom_hooks = [
     dict(type='sparsevit_mm.KeepRatioLossHook', weight=10.0),

@@ -9,17 +9,11 @@
 #          of it the backbone is held for the published 1/24
 # Command: bash tools/dist_train.sh THIS_FILE 8
 # Expect:  no number of ours or published; dense mIoU 44.41 (mmseg).
-_base_ = ['../sparsevit/upernet_swin-t-p4-w7_160k_ade20k-512x512.py', '../_base_/rates/dynamic-swin.py']
+_base_ = ['../sparsevit/upernet_swin-t-p4-w7_160k_ade20k-512x512.py', '../_base_/dynamicvit/dynamic-swin.py']
 
 load_from = 'https://download.openmmlab.com/mmsegmentation/v0.5/swin/upernet_swin_tiny_patch4_window7_512x512_160k_ade20k_pretrain_224x224_1K/upernet_swin_tiny_patch4_window7_512x512_160k_ade20k_pretrain_224x224_1K_20210531_112542-e380ad3e.pth'
 
-model = dict(
-    backbone=dict(
-        type='sparsevit_mm.DynamicSwin',
-        sparsity=(0.3, 0.5, 0.7),
-        selector=dict(type='sparsevit_mm.PredictorSelector', draw='gumbel'),
-    ),
-)
+model = _base_.rho70_model
 
 custom_hooks = [
     dict(type='sparsevit_mm.KeepRatioLossHook', weight=10.0),

@@ -7,16 +7,11 @@
 #          is held for the published sixth
 # Command: bash tools/dist_train.sh THIS_FILE 8
 # Expect:  no number of ours or published.
-_base_ = ['./upernet_pruned-deit-s16_160k_ade20k-512x512.py', '../_base_/rates/pruned-vit.py']
+_base_ = ['./upernet_pruned-deit-s16_160k_ade20k-512x512.py', '../_base_/dynamicvit/pruned-vit.py']
 
 load_from = 'https://download.openmmlab.com/mmsegmentation/v0.5/vit/upernet_deit-s16_512x512_160k_ade20k/upernet_deit-s16_512x512_160k_ade20k_20210621_160903-5110d916.pth'
 
-model = dict(
-    backbone=dict(
-        sparsity=(0.3, 0.51, 0.657),
-        selector=dict(type='sparsevit_mm.PredictorSelector', draw='gumbel'),
-    ),
-)
+model = _base_.rho70_model
 
 custom_hooks = [
     dict(type='sparsevit_mm.KeepRatioLossHook', weight=2.0),

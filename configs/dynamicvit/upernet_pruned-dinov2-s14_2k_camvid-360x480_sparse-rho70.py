@@ -6,16 +6,11 @@
 # Paper:   DynamicViT, arXiv 2106.02034; length and rates are ours
 # Command: python tools/train.py THIS_FILE
 # Expect:  no number: the set is there to try the steps on a CPU.
-_base_ = ['./upernet_pruned-dinov2-s14_2k_camvid-360x480.py', '../_base_/rates/pruned-vit.py']
+_base_ = ['./upernet_pruned-dinov2-s14_2k_camvid-360x480.py', '../_base_/dynamicvit/pruned-vit.py']
 
 load_from = 'work_dirs/upernet_pruned-dinov2-s14_2k_camvid-360x480/iter_2000.pth'
 
-model = dict(
-    backbone=dict(
-        sparsity=(0.3, 0.51, 0.657),
-        selector=dict(type='sparsevit_mm.PredictorSelector', draw='gumbel'),
-    ),
-)
+model = _base_.rho70_model
 
 custom_hooks = [
     dict(type='sparsevit_mm.KeepRatioLossHook', weight=2.0),

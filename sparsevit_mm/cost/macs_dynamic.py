@@ -14,8 +14,7 @@ __all__: list[str] = []
 def _dynamic_swin_macs(backbone: DynamicSwin, shape: tuple[int, int], padded: bool) -> int:
     def stage_macs(index: int, grid: tuple[int, int]) -> int:
         stage, length, macs = backbone.stages[index], grid[0] * grid[1], 0
-        for i, (block, site) in enumerate(zip(stage.blocks, backbone.block_sites[index])):
-            sparsity = 0.0 if site is None else backbone.sparsity[site]
+        for i, (block, sparsity) in enumerate(zip(stage.blocks, backbone.of_blocks(index)[0])):
             macs += _selection_macs(stage.selectors, i, length, sparsity)
             if keep_count(length, sparsity) == length:
                 macs += window_block_macs(block, grid, 0.0, padded)
@@ -32,14 +31,13 @@ def _dynamic_swin_macs(backbone: DynamicSwin, shape: tuple[int, int], padded: bo
 def _dynamic_convnext_macs(backbone: DynamicConvNeXt, shape: tuple[int, int], padded: bool) -> int:
     height, width = shape
     macs = 0
-    parts = zip(backbone.downsample_layers, backbone.stages, backbone.site_selectors, backbone.block_sites)
-    for downsample, stage, selectors, sites in parts:
+    parts = zip(backbone.downsample_layers, backbone.stages, backbone.site_selectors)
+    for index, (downsample, stage, selectors) in enumerate(parts):
         conv = next(layer for layer in downsample if isinstance(layer, nn.Conv2d))
         height, width = height // conv.stride[0], width // conv.stride[1]
         length = height * width
         macs += length * conv.weight.numel()
-        for i, (block, site) in enumerate(zip(stage.blocks, sites)):
-            sparsity = 0.0 if site is None else backbone.sparsity[site]
+        for i, (block, sparsity) in enumerate(zip(stage.blocks, backbone.of_blocks(index)[0])):
             token = block.pointwise_conv1.weight.numel() + block.pointwise_conv2.weight.numel()
             macs += _selection_macs(selectors, i, length, sparsity)
             macs += length * block.depthwise_conv.weight.numel()

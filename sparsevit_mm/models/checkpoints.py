@@ -1,7 +1,7 @@
 """Reading checkpoints: safely, from several families, and with a clear word where one does not fit."""
 
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from ..compat import allow_mmengine_checkpoints
 
 __all__ = [
+    'GROWN_PARTS',
     'check_whole',
     'convert_official_swin',
     'fit_swin_tables',
     'is_grown',
+    'load_backbone',
     'load_into',
     'load_swin_backbone',
     'read_checkpoint',
@@ -28,8 +30,8 @@ __all__ = [
 
 StateDict = dict[str, Tensor]
 
-# What sparse backbones have beside their stock forms: selectors and fast paths.
-_GROWN_PARTS = ('selector.', 'selectors.', '.fast.')
+# Names of what sparse backbones have beside their stock forms, selectors and fast paths, have one of these in them.
+GROWN_PARTS = ('selector.', 'selectors.', '.fast.')
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -111,12 +113,7 @@ def load_into(model: nn.Module, path: str | Path, *, whole: bool = False, logger
     """
     checkpoint = read_checkpoint(path)
     state = state_of(checkpoint, path)
-    wanted = model.state_dict()
-    other = [
-        f'{key} {tuple(state[key].shape)} for {tuple(value.shape)}'
-        for key, value in wanted.items()
-        if key in state and state[key].shape != value.shape and not key.endswith(_RESIZED)
-    ]
+    other = _of_other_shape(model, {key: value for key, value in state.items() if not key.endswith(_RESIZED)})
     trained = [name for name, _ in model.named_parameters()]
     missing = [name for name in trained if name not in state]
     heart = [name for name in missing if 'backbone.' in name and not is_grown(name)]
@@ -161,14 +158,26 @@ def check_whole(model: nn.Module, state: StateDict, path: str | Path) -> None:
         )
 
 
-def load_swin_backbone(backbone: nn.Module, path: str, *, prefix: str | None = None, convert: bool = False) -> None:
-    """Loads a pretrained Swin: a backbone or a whole model of mmdet or mmseg, or an official Swin file.
+def load_backbone(
+    backbone: nn.Module,
+    path: str,
+    *,
+    prefix: str | None,
+    convert: Callable[[StateDict], StateDict],
+    optional: Callable[[str], bool],
+    advice: str,
+) -> None:
+    """Loads a pretrained backbone from a file of its own or from one of a whole model.
+
+    Selectors and fast paths that the file lacks keep their values; keys without a place are warned of.
 
     Args:
         backbone: The backbone to fill.
-        path: The checkpoint.
+        path: The checkpoint, ``.pth`` or ``.safetensors``.
         prefix: Prefix of the backbone's keys in the file; without it ``backbone.`` is taken where there is such.
-        convert: Whether the keys are the official repository's; they are recognised without it too.
+        convert: Makes keys and shapes those of the backbone.
+        optional: Tells of a parameter whether the file may lack it.
+        advice: Names of the arguments that say what size a backbone of this family has.
 
     Raises:
         ValueError: If the file cannot be read or lacks weights of the backbone.
@@ -177,32 +186,48 @@ def load_swin_backbone(backbone: nn.Module, path: str, *, prefix: str | None = N
     prefix = (prefix.rstrip('.') + '.') if prefix else 'backbone.'
     if any(key.startswith(prefix) for key in state):
         state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    if convert or any(key.startswith('layers.') for key in state):
-        state = convert_official_swin(state)
-    fit_swin_tables(backbone, state, '')
-    wanted = backbone.state_dict()
-    other = [
-        f'{key} {tuple(state[key].shape)} for {tuple(value.shape)}'
-        for key, value in wanted.items()
-        if key in state and state[key].shape != value.shape
-    ]
-    # Classifiers have no norms for the outputs; these keep their initial values.
-    missing = [name for name, _ in backbone.named_parameters() if name not in state and not _is_output_norm(name)]
-    missing = [name for name in missing if not is_grown(name)]
+    state = convert(state)
+    other = _of_other_shape(backbone, state)
+    names = [name for name, _ in backbone.named_parameters()]
+    missing = [name for name in names if name not in state and not is_grown(name) and not optional(name)]
     if other or missing:
         raise ValueError(
             f'checkpoint {path} is no {type(backbone).__name__} of this size: {len(other)} tensors have another '
-            f'shape{some(other)}, {len(missing)} parameters are missing{some(missing)}. Check embed_dims, depths, '
-            f'num_heads and use_abs_pos_embed, or give another checkpoint.'
+            f'shape{some(other)}, {len(missing)} parameters are missing{some(missing)}. Check {advice}, or give '
+            f'another checkpoint.'
         )
     result = backbone.load_state_dict(state, strict=False)
     if result.unexpected_keys:
         print_log(f'{path} has keys with no place in the backbone{some(result.unexpected_keys)}', 'current', 30)
 
 
+def load_swin_backbone(backbone: nn.Module, path: str, *, prefix: str | None = None, convert: bool = False) -> None:
+    """Loads a pretrained Swin: a backbone or a whole model of mmdet or mmseg, or an official Swin file.
+
+    Args:
+        backbone: The backbone to fill.
+        path: The checkpoint.
+        prefix: Prefix of the backbone's keys in the file; see :func:`load_backbone`.
+        convert: Whether the keys are the official repository's; they are recognised without it too.
+
+    Raises:
+        ValueError: If the file cannot be read or lacks weights of the backbone.
+    """
+
+    def fit(state: StateDict) -> StateDict:
+        if convert or any(key.startswith('layers.') for key in state):
+            state = convert_official_swin(state)
+        fit_swin_tables(backbone, state, '')
+        return state
+
+    # Classifiers have no norms for the outputs; these keep their initial values.
+    advice = 'embed_dims, depths, num_heads and use_abs_pos_embed'
+    load_backbone(backbone, path, prefix=prefix, convert=fit, optional=_is_output_norm, advice=advice)
+
+
 def is_grown(name: str) -> bool:
     """Whether a parameter belongs to what a sparse backbone has beside its stock form: selectors and fast paths."""
-    return any(part in name for part in _GROWN_PARTS)
+    return any(part in name for part in GROWN_PARTS)
 
 
 def convert_official_swin(state: StateDict) -> StateDict:
@@ -242,7 +267,8 @@ def _merge_by_channel(value: Tensor) -> Tensor:
     return parts.transpose(-1, -2).flatten(-2)
 
 
-_RESIZED = ('relative_position_bias_table', 'absolute_pos_embed')
+# By hooks of the backbones, when they load.
+_RESIZED = ('relative_position_bias_table', 'absolute_pos_embed', 'backbone.pos_embed')
 
 
 def fit_swin_tables(module: nn.Module, state: StateDict, prefix: str, *_: Any) -> None:
@@ -281,6 +307,15 @@ def resize_rows(rows: Tensor, side: int, target: int | tuple[int, int]) -> Tenso
     grid = rows.t().reshape(1, -1, side, side).float()
     grid = F.interpolate(grid, size=size, mode='bicubic', align_corners=False)
     return grid[0].flatten(1).t().contiguous().to(rows.dtype)
+
+
+def _of_other_shape(module: nn.Module, state: StateDict) -> list[str]:
+    """Tensors of a state dict that do not have the shape a module wants, with both shapes, for a message."""
+    return [
+        f'{key} {tuple(state[key].shape)} for {tuple(value.shape)}'
+        for key, value in module.state_dict().items()
+        if key in state and state[key].shape != value.shape
+    ]
 
 
 def _is_output_norm(name: str) -> bool:

@@ -4,10 +4,9 @@ import re
 from typing import Any
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .checkpoints import StateDict, is_grown, read_checkpoint, resize_rows, some, state_of
+from .checkpoints import StateDict, load_backbone, resize_rows
 
 __all__ = ['convert_vit', 'fit_vit_positions', 'load_vit_backbone']
 
@@ -68,34 +67,19 @@ def load_vit_backbone(backbone: nn.Module, path: str, *, prefix: str | None = No
     Args:
         backbone: The backbone to fill.
         path: The checkpoint, ``.pth`` or ``.safetensors``.
-        prefix: Prefix of the backbone's keys in the file; without it ``backbone.`` is taken where there is such.
+        prefix: Prefix of the backbone's keys in the file; see :func:`~.checkpoints.load_backbone`.
 
     Raises:
         ValueError: If the file cannot be read or lacks weights of the backbone.
     """
-    state = state_of(read_checkpoint(path), path)
-    prefix = (prefix.rstrip('.') + '.') if prefix else 'backbone.'
-    if any(key.startswith(prefix) for key in state):
-        state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    state = {key: _as_float(value) for key, value in convert_vit(state).items()}
-    fit_vit_positions(backbone, state, '')
-    wanted = backbone.state_dict()
-    other = [
-        f'{key} {tuple(state[key].shape)} for {tuple(value.shape)}'
-        for key, value in wanted.items()
-        if key in state and state[key].shape != value.shape
-    ]
-    missing = [name for name, _ in backbone.named_parameters() if name not in state]
-    missing = [name for name in missing if not is_grown(name)]
-    if other or missing:
-        raise ValueError(
-            f'checkpoint {path} is no {type(backbone).__name__} of this size: {len(other)} tensors have another '
-            f'shape{some(other)}, {len(missing)} parameters are missing{some(missing)}. Check embed_dims, num_layers, '
-            f'patch_size, patch_bias, qkv_bias, final_norm and layer_scale_init_value, or give another checkpoint.'
-        )
-    result = backbone.load_state_dict(state, strict=False)
-    if result.unexpected_keys:
-        print_log(f'{path} has keys with no place in the backbone{some(result.unexpected_keys)}', 'current', 30)
+
+    def fit(state: StateDict) -> StateDict:
+        state = {key: _as_float(value) for key, value in convert_vit(state).items()}
+        fit_vit_positions(backbone, state, '')
+        return state
+
+    advice = 'embed_dims, num_layers, patch_size, patch_bias, qkv_bias, final_norm and layer_scale_init_value'
+    load_backbone(backbone, path, prefix=prefix, convert=fit, optional=lambda name: False, advice=advice)
 
 
 def _as_float(value: Tensor) -> Tensor:

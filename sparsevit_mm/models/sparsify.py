@@ -7,9 +7,7 @@ import torch
 from torch import nn
 
 from ..registry import MODELS, SCOPE
-from ..selectors import Selector
 from .backbones import SparseBackbone
-from .layers import FastPath
 from .stock import FAMILIES, StockFamily, family_of
 
 __all__ = ['find_sparse_backbone', 'sparsify']
@@ -120,14 +118,12 @@ def _build_empty(name: str, arguments: dict[str, Any]) -> SparseBackbone:
         raise ValueError(f'sparsify got an option that {name} does not take: {error}.') from error
 
 
-def _make_new_layers(sparse: nn.Module, device: torch.device) -> None:
+def _make_new_layers(sparse: SparseBackbone, device: torch.device) -> None:
     """Gives values to what the stock backbone does not have: selectors and fast paths."""
     for module in sparse.modules():
         if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
             module.to_empty(device=device, recurse=False)
-    for module in sparse.modules():
-        if isinstance(module, Selector | FastPath) and any(True for _ in module.parameters()):
-            module.init_weights()
+    sparse.init_grown_parts()
 
 
 def _take_over(sparse: nn.Module, stock: nn.Module) -> None:

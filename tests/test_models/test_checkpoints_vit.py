@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from sparsevit_mm.models import PrunedViT
+from sparsevit_mm.models.checkpoints import load_into
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,7 +98,7 @@ def test_names_of_timm_and_dinov2(tmp_path, layer_scale, kind):
 
 def test_what_finds_no_place_is_named(tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr('sparsevit_mm.models.checkpoints_vit.print_log', lambda text, *_: said.append(text))
+    monkeypatch.setattr('sparsevit_mm.models.checkpoints.print_log', lambda text, *_: said.append(text))
     torch.save(timm_state(True) | {'mask_token': torch.zeros(1, 32)}, tmp_path / 'vit.pth')
     build(tmp_path / 'vit.pth')
     assert len(said) == 1 and 'keys with no place in the backbone (head.weight, head.bias, mask_token, ...)' in said[0]
@@ -118,6 +119,19 @@ def test_a_distilled_deit_loses_its_second_token(tmp_path):
 def test_positions_fit_another_image_size(tmp_path):
     torch.save(timm_state(False, patches=49), tmp_path / 'vit.pth')
     assert build(tmp_path / 'vit.pth').pos_embed.shape == (1, 17, 32)
+
+
+def test_a_whole_model_of_another_image_size_loads(tmp_path):
+    """As the tools load it: the check of shapes must leave to the backbone what the backbone resizes."""
+    torch.save(timm_state(False), tmp_path / 'vit.pth')
+    trained = torch.nn.ModuleDict(dict(backbone=build(tmp_path / 'vit.pth')))
+    torch.save(dict(state_dict=trained.state_dict()), tmp_path / 'model.pth')
+    larger = PrunedViT(
+        img_size=96, embed_dims=32, num_layers=2, num_heads=4, site_blocks=(1,), patch_bias=True, final_norm=True
+    )
+    load_into(torch.nn.ModuleDict(dict(backbone=larger)), tmp_path / 'model.pth', whole=True)
+    assert larger.pos_embed.shape == (1, 37, 32)
+    assert torch.equal(larger.pos_embed[:, 0], trained['backbone'].pos_embed[:, 0])
 
 
 def test_names_of_mmpretrain(tmp_path):

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from ...models import find_sparse_backbone
+from ...models.checkpoints import GROWN_PARTS
 from ...registry import HOOKS
-from .common import OWN_PARTS, progress
+from .common import progress
 
 __all__ = ['BackboneFreezeHook']
 
@@ -55,7 +56,7 @@ class BackboneFreezeHook(Hook):
             loop no epochs.
     """
 
-    def __init__(self, duration: int, by_epoch: bool = True, trained: Sequence[str] = OWN_PARTS) -> None:
+    def __init__(self, duration: int, by_epoch: bool = True, trained: Sequence[str] = GROWN_PARTS) -> None:
         if isinstance(duration, bool) or not isinstance(duration, int) or duration < 1:
             raise ValueError(f'duration of BackboneFreezeHook must be an integer from 1 on, got {duration!r}.')
         if isinstance(trained, str) or not all(isinstance(part, str) and part for part in trained):

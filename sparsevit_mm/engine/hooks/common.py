@@ -4,10 +4,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
-__all__ = ['OWN_PARTS', 'progress', 'unwrap']
-
-#: Parts of the names of parameters that a sparse backbone has and its dense form has not.
-OWN_PARTS = ('selector', '.fast.')
+__all__ = ['progress', 'unwrap']
 
 
 def unwrap(model: nn.Module) -> nn.Module:

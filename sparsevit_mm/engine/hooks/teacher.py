@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from ...apis import build_model, load_config
 from ...models import SparseBackbone
-from ...models.checkpoints import read_checkpoint, state_of
-from .common import OWN_PARTS
+from ...models.checkpoints import is_grown, read_checkpoint, state_of
 
 __all__ = ['Teacher', 'backbone_of', 'build_teacher', 'copy_as_teacher', 'has_dense_logits', 'maps_of']
 
@@ -63,11 +62,7 @@ class Teacher(nn.Module):
             ValueError: If the file cannot be read or does not fill the teacher.
         """
         state = state_of(read_checkpoint(path), path)
-        missing = [
-            name
-            for name, _ in self.named_parameters()
-            if name not in state and not any(part in name for part in OWN_PARTS)
-        ]
+        missing = [name for name, _ in self.named_parameters() if name not in state and not is_grown(name)]
         if missing:
             raise ValueError(f'checkpoint {path} lacks {len(missing)} of its parameters ({", ".join(missing[:3])})')
         try:

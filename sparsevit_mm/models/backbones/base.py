@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...selectors import Selector
 from ...sparsity import DEFAULT_CHOICES, SparsityLayout, SparsitySpace
+from ..layers import FastPath
 
 __all__ = ['SiteRecord', 'SparseBackbone']
 
@@ -60,9 +61,12 @@ class SparseBackbone(BaseModule):
     Attributes:
         keep_ratios: Site names to the fraction of units ``[B]`` that a learned selector wants to keep, with its
             gradient, from the last forward pass in training. For losses; empty otherwise.
+        block_sites: In backbones with stages, for each block of each stage the index of its site, ``None`` for those
+            before the first one.
     """
 
     sparsity_layout: SparsityLayout
+    block_sites: tuple[tuple[int | None, ...], ...]
 
     def __init__(self, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -103,6 +107,19 @@ class SparseBackbone(BaseModule):
         finally:
             self._records = outer
 
+    def of_blocks(self, stage: int) -> tuple[list[float], list[str | None]]:
+        """The sparsity of each block of a stage and the name of its site: 0 and ``None`` before the first one."""
+        sites = self.block_sites[stage]
+        return [0.0 if i is None else self._sparsity[i] for i in sites], [
+            None if i is None else self.sites[i] for i in sites
+        ]
+
     def selectors(self) -> Iterator[Selector]:
         """The selectors of the backbone."""
         return (module for module in self.modules() if isinstance(module, Selector))
+
+    def init_grown_parts(self) -> None:
+        """Initialises what stock backbones, and so their checkpoints, do not have: selectors and fast paths."""
+        for module in self.modules():
+            if isinstance(module, Selector | FastPath):
+                module.init_weights()

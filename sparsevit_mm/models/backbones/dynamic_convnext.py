@@ -8,9 +8,8 @@ from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
 
 from ...registry import MODELS
-from ...selectors import Selector
 from ..checkpoints_convnext import load_convnext_backbone
-from ..layers import ConvNeXtBlock, FastPath, PathSelectors, TwoPathConvNeXtBlock, TwoPathConvNeXtStage, build_norm2d
+from ..layers import ConvNeXtBlock, PathSelectors, TwoPathConvNeXtBlock, TwoPathConvNeXtStage, build_norm2d
 from .base import SparseBackbone
 from .site_blocks import block_sites_of, layout_of, resolve_site_blocks
 from .stage_log import StageLog
@@ -70,7 +69,6 @@ class DynamicConvNeXt(SparseBackbone):
 
     Attributes:
         site_blocks: For each stage its blocks with a site before them.
-        block_sites: For each block of each stage the index of its site, ``None`` for those before the first one.
 
     Raises:
         ValueError: If the architecture is unknown, or sites, sparsity or indices are not valid.
@@ -148,10 +146,8 @@ class DynamicConvNeXt(SparseBackbone):
         self.keep_ratios.clear()
         outs = []
         for i, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages)):
-            sites = self.block_sites[i]
-            sparsity = [0.0 if site is None else self._sparsity[site] for site in sites]
-            names = [None if site is None else self.sites[site] for site in sites]
-            x = stage(downsample(x), sparsity, self.site_selectors[i], StageLog(self, names))
+            sparsity, sites = self.of_blocks(i)
+            x = stage(downsample(x), sparsity, self.site_selectors[i], StageLog(self, sites))
             if i in self.out_indices:
                 norm = getattr(self, f'norm{i}')
                 if self.gap_before_final_norm:
@@ -185,9 +181,7 @@ class DynamicConvNeXt(SparseBackbone):
                     nn.init.zeros_(module.bias)
                 elif isinstance(module, nn.LayerNorm):
                     module.reset_parameters()
-        for module in self.modules():
-            if isinstance(module, Selector | FastPath):
-                module.init_weights()
+        self.init_grown_parts()
         if pretrained:
             load_convnext_backbone(self, self.init_cfg['checkpoint'], prefix=self.init_cfg.get('prefix'))
 

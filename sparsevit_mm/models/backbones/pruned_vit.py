@@ -1,4 +1,3 @@
-import warnings
 from collections.abc import Sequence
 
 import torch
@@ -7,7 +6,6 @@ from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks.transformer import PatchEmbed
 from mmengine.model import ModuleList
 from mmengine.model.weight_init import constant_init, kaiming_init, trunc_normal_
-from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
 from ...ops import gather_tokens, put_tokens, rank_units
@@ -16,6 +14,7 @@ from ...selectors import build_selector
 from ...sparsity import SparsityLayout, keep_count
 from ..checkpoints_vit import fit_vit_positions, load_vit_backbone
 from ..layers import TokenAttention, ViTBlock, keep_in_graph
+from .arguments import image_size, init_cfg_of
 from .base import SiteRecord, SparseBackbone
 
 __all__ = ['PrunedViT']
@@ -119,12 +118,7 @@ class PrunedViT(SparseBackbone):
         reactivate: bool = False,
         layer_scale_init_value: float = 0.0,
     ) -> None:
-        if pretrained is not None:
-            if init_cfg:
-                raise ValueError('pretrained and init_cfg are both given; drop pretrained and keep init_cfg.')
-            warnings.warn('pretrained is deprecated, use init_cfg=dict(type="Pretrained", ...)', stacklevel=2)
-            init_cfg = dict(type='Pretrained', checkpoint=pretrained)
-        super().__init__(init_cfg=init_cfg)
+        super().__init__(init_cfg=init_cfg_of(init_cfg, pretrained))
         self.out_indices = _out_blocks(out_indices, num_layers)
         self.site_blocks = _checked_sites(site_blocks, num_layers)
         if bypass not in BYPASSES:
@@ -133,7 +127,7 @@ class PrunedViT(SparseBackbone):
             raise ValueError(f'num_heads={num_heads} must divide embed_dims={embed_dims}.')
         if output_cls_token and not with_cls_token:
             raise ValueError('output_cls_token=True needs with_cls_token=True.')
-        self.img_size = _image_size(img_size)
+        self.img_size = image_size(img_size, 'img_size')
         self.patch_size, self.patch_pad = patch_size, patch_pad
         self.with_cls_token, self.output_cls_token = with_cls_token, output_cls_token
         self.out_origin, self.interpolate_mode = out_origin, interpolate_mode
@@ -354,8 +348,7 @@ class PrunedViT(SparseBackbone):
 
     def init_weights(self) -> None:
         """Weights from ``init_cfg``, or those of mmseg's ViT where there is none."""
-        for selector in self.selectors():
-            selector.init_weights()
+        self.init_grown_parts()
         kind = None if self.init_cfg is None else self.init_cfg.get('type')
         if kind == 'Pretrained':
             load_vit_backbone(self, self.init_cfg['checkpoint'], prefix=self.init_cfg.get('prefix'))
@@ -401,12 +394,3 @@ def _checked_sites(site_blocks: Sequence[int], num_layers: int) -> tuple[int, ..
     if list(blocks) != sorted(set(blocks)):
         raise ValueError(f'site_blocks must ascend without repeats, got {blocks}; try {tuple(sorted(set(blocks)))}.')
     return blocks
-
-
-def _image_size(size: int | Sequence[int]) -> tuple[int, int]:
-    if isinstance(size, Sequence) and len(size) == 1:
-        size = size[0]
-    pair = tuple(to_2tuple(size))
-    if len(pair) != 2:
-        raise ValueError(f'img_size must be an int or two, got {size!r}.')
-    return pair

@@ -5,15 +5,13 @@ import torch
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks.transformer import PatchEmbed
-from mmengine.logging import print_log
 from mmengine.model import ModuleList
 from mmengine.model.weight_init import constant_init, trunc_normal_, trunc_normal_init
-from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
-from ...selectors import Selector
 from ..checkpoints import fit_swin_tables, load_swin_backbone
-from ..layers import FastPath, FoldPatchMerging, WindowAttention
+from ..layers import FoldPatchMerging, WindowAttention
+from .arguments import image_size, init_cfg_of
 from .base import SparseBackbone
 from .stage_log import StageLog
 
@@ -70,14 +68,9 @@ class SwinBody(SparseBackbone):
         frozen_stages: Stages without gradients, in evaluation mode; -1 for none, 0 for the patch embedding.
         init_cfg: How weights are initialised.
 
-    Attributes:
-        block_sites: For each block of each stage the index of its site, ``None`` for those before the first one.
-
     Raises:
         ValueError: If arguments contradict each other.
     """
-
-    block_sites: tuple[tuple[int | None, ...], ...]
 
     def __init__(
         self,
@@ -107,12 +100,7 @@ class SwinBody(SparseBackbone):
         frozen_stages: int = -1,
         init_cfg: dict | None = None,
     ) -> None:
-        if pretrained is not None:
-            if init_cfg:
-                raise ValueError('pretrained and init_cfg are both given; drop pretrained and keep init_cfg.')
-            print_log('pretrained is deprecated, use init_cfg=dict(type="Pretrained", ...)', 'current', 30)
-            init_cfg = dict(type='Pretrained', checkpoint=pretrained)
-        super().__init__(init_cfg=init_cfg)
+        super().__init__(init_cfg=init_cfg_of(init_cfg, pretrained))
         rates = dict(drop_rate=drop_rate, attn_drop_rate=attn_drop_rate, drop_path_rate=drop_path_rate)
         _check_arguments(
             embed_dims, patch_size, window_size, depths, num_heads, strides, out_indices, frozen_stages, rates
@@ -131,7 +119,7 @@ class SwinBody(SparseBackbone):
             norm_cfg=norm_cfg if patch_norm else None,
         )
         self.use_abs_pos_embed = use_abs_pos_embed
-        self.pretrain_grid = tuple(size // patch_size for size in _image_size(pretrain_img_size))
+        self.pretrain_grid = tuple(size // patch_size for size in image_size(pretrain_img_size, 'pretrain_img_size'))
         if use_abs_pos_embed:
             places = self.pretrain_grid[0] * self.pretrain_grid[1]
             self.absolute_pos_embed = nn.Parameter(torch.zeros(1, places, embed_dims))
@@ -180,7 +168,8 @@ class SwinBody(SparseBackbone):
         x = self.drop_after_pos(x)
         outs = []
         for i, stage in enumerate(self.stages):
-            x = stage(x, hw_shape, self._block_sparsity(i), StageLog(self, self._site_names(i)))
+            sparsity, sites = self.of_blocks(i)
+            x = stage(x, hw_shape, sparsity, StageLog(self, sites))
             if i in self.out_indices:
                 # [B, L, C] -> [B, C, H, W]
                 out = getattr(self, f'norm{i}')(x).view(x.shape[0], *hw_shape, -1)
@@ -188,13 +177,6 @@ class SwinBody(SparseBackbone):
             if stage.downsample is not None:
                 x, hw_shape = stage.downsample(x, hw_shape)
         return tuple(outs)
-
-    def _block_sparsity(self, stage: int) -> list[float]:
-        """The sparsity of each block of a stage, that of its site."""
-        return [0.0 if site is None else self._sparsity[site] for site in self.block_sites[stage]]
-
-    def _site_names(self, stage: int) -> list[str | None]:
-        return [None if site is None else self.sites[site] for site in self.block_sites[stage]]
 
     def _position_embedding(self, hw_shape: tuple[int, int]) -> Tensor:
         """Absolute position embeddings ``[1, L, C]``, resized where the map is not the pretraining one."""
@@ -237,29 +219,14 @@ class SwinBody(SparseBackbone):
                     trunc_normal_(module.relative_position_bias_table, std=0.02)
             if self.use_abs_pos_embed:
                 trunc_normal_(self.absolute_pos_embed, std=0.02)
-            self._init_new_parts()
+            self.init_grown_parts()
         elif self.init_cfg.get('type') == 'Pretrained':
-            self._init_new_parts()
+            self.init_grown_parts()
             load_swin_backbone(
                 self, self.init_cfg['checkpoint'], prefix=self.init_cfg.get('prefix'), convert=self.convert_weights
             )
         else:
             super().init_weights()
-
-    def _init_new_parts(self) -> None:
-        """Initialises what a stock backbone, and so its checkpoints, do not have."""
-        for module in self.modules():
-            if isinstance(module, Selector | FastPath):
-                module.init_weights()
-
-
-def _image_size(size: int | Sequence[int]) -> tuple[int, int]:
-    if isinstance(size, Sequence) and len(size) == 1:
-        size = size[0]
-    pair = tuple(to_2tuple(size))
-    if len(pair) != 2:
-        raise ValueError(f'pretrain_img_size must be an int or two, got {size!r}.')
-    return pair
 
 
 def _check_arguments(

@@ -8,3 +8,12 @@ rates = {
     'pos_embed': dict(lr_mult=0.01, decay_mult=0.0),
     'cls_token': dict(lr_mult=0.01, decay_mult=0.0),
 }
+
+# The published rho = 0.7, with free decisions in training. Use it as
+#     model = _base_.rho70_model
+rho70_model = dict(
+    backbone=dict(
+        sparsity=(0.3, 0.51, 0.657),
+        selector=dict(type='sparsevit_mm.PredictorSelector', draw='gumbel'),
+    ),
+)

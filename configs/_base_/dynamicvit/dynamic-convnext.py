@@ -13,3 +13,12 @@ rates = {
     '.fast.': dict(lr_mult=1.0),
     '.fast.gamma': dict(lr_mult=1.0, decay_mult=0.0),
 }
+
+# The published rho = 0.7, with free decisions in training. Use it as
+#     model = _base_.rho70_model
+rho70_model = dict(
+    backbone=dict(
+        sparsity=(0.3, 0.5, 0.7),
+        selector=dict(type='sparsevit_mm.PredictorSelector', draw='gumbel'),
+    ),
+)

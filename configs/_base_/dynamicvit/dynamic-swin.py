@@ -14,3 +14,13 @@ rates = {
     'selectors.': dict(lr_mult=1.0),
     '.fast.': dict(lr_mult=1.0),
 }
+
+# The published rho = 0.7, with free decisions in training. Use it as
+#     model = _base_.rho70_model
+rho70_model = dict(
+    backbone=dict(
+        type='sparsevit_mm.DynamicSwin',
+        sparsity=(0.3, 0.5, 0.7),
+        selector=dict(type='sparsevit_mm.PredictorSelector', draw='gumbel'),
+    ),
+)
