@@ -3,7 +3,7 @@
 All are computed in float32, under autocast too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -36,15 +36,18 @@ def keep_ratio_loss(ratios: Sequence[Tensor], targets: Sequence[float], per_imag
     return (kept - kept.new_tensor(targets)).square().mean()
 
 
-def feature_distillation_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+def feature_distillation_loss(
+    student: Sequence[Tensor], teacher: Sequence[Tensor], computed: Mapping[int, Tensor] | None = None
+) -> Tensor:
     """Mean squared error of feature maps, averaged over the maps.
 
-    DynamicViT (arXiv 2106.02034, ``L_distill``) compares the tokens that are left at the end; a backbone of dense
-    prediction gives maps of all positions, so all are compared, as in its Swin and ConvNeXt (arXiv 2207.01580).
+    All positions are compared, as in DynamicViT's Swin and ConvNeXt (arXiv 2207.01580), or those alone that are
+    computed, as in its plain ViT (arXiv 2106.02034, ``L_distill``), which compares the tokens left at the end.
 
     Args:
         student: ``[B, C_i, H_i, W_i]`` maps.
         teacher: Maps of the same shapes, without a gradient.
+        computed: Indices of maps to the positions ``[B, H_i, W_i]`` that count, where not all do.
 
     Returns:
         A scalar.
@@ -59,7 +62,15 @@ def feature_distillation_loss(student: Sequence[Tensor], teacher: Sequence[Tenso
             f'{_listed(shapes[0])}. Take a teacher with the same channels, strides and out_indices, or set '
             f'feature_weight=0 and distil logits only.'
         )
-    return torch.stack([F.mse_loss(ours.float(), theirs.float()) for ours, theirs in zip(student, teacher)]).mean()
+    distances = []
+    for i, (ours, theirs) in enumerate(zip(student, teacher)):
+        error = (ours.float() - theirs.float()).square().mean(1)  # [B, H_i, W_i]
+        if computed and i in computed:
+            counts = computed[i].to(error.dtype)
+            distances.append((error * counts).sum() / counts.sum().clamp(min=1))  # 0 where nothing was computed
+        else:
+            distances.append(error.mean())
+    return torch.stack(distances).mean()
 
 
 def logit_distillation_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:

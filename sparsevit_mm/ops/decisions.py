@@ -11,16 +11,19 @@ from torch import Tensor
 __all__ = ['keep_mask', 'perturb', 'straight_through']
 
 
-def perturb(log_odds: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def perturb(log_odds: Tensor, scale: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
     """Log-odds plus logistic noise, which is the difference of two Gumbel variables.
 
     Args:
         log_odds: Of staying, any shape, float32.
+        scale: Factor of the noise; 0 adds none and draws no random numbers.
         generator: Source of the noise; torch's own if not given.
     """
+    if scale == 0:
+        return log_odds
     uniform = torch.rand(log_odds.shape, device=log_odds.device, generator=generator, dtype=torch.float32)
     limit = torch.finfo(torch.float32).eps
-    return log_odds + torch.logit(uniform.clamp(limit, 1 - limit))
+    return log_odds + scale * torch.logit(uniform.clamp(limit, 1 - limit))
 
 
 def straight_through(hard: Tensor, log_odds: Tensor, temperature: float) -> Tensor:

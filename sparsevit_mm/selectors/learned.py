@@ -28,6 +28,8 @@ class LearnedSelector(Selector):
         embed_dims: Channels of the features.
         draw: ``'topk'`` or ``'gumbel'``.
         temperature: Of the straight-through gradient.
+        noise: Factor of the Gumbel noise. 1 is the published one; 0 decides in training as in evaluation, which
+            suits short training, since every unit has a gradient without it.
     """
 
     learns = True
@@ -37,6 +39,7 @@ class LearnedSelector(Selector):
         embed_dims: int | None = None,
         draw: str = 'topk',
         temperature: float = 1.0,
+        noise: float = 1.0,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(embed_dims, init_cfg)
@@ -48,11 +51,18 @@ class LearnedSelector(Selector):
         if not temperature > 0:
             raise ValueError(f'temperature of {name} must be above 0, got {temperature!r}.')
         self.draw = draw
+        if not 0 <= noise < float('inf'):
+            raise ValueError(f'noise of {name} must be 0 or more, got {noise!r}.')
         self.temperature = temperature
+        self.noise = noise
 
     def score_windows(self, tokens: Tensor, grids: Sequence[WindowGrid]) -> list[Tensor]:
         """Log-odds of windows: each is scored like a token, by the mean of its tokens."""
         return [self(pool_windows(tokens, grid)) for grid in grids]
+
+    def perturb(self, scores: Tensor) -> Tensor:
+        """Log-odds with the noise of training."""
+        return perturb(scores, self.noise)
 
     def decide(self, scores: Tensor, count: int, alive: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Training decisions for each unit.
@@ -66,7 +76,7 @@ class LearnedSelector(Selector):
             ``[B, U]`` decisions, 0 or 1, with a gradient to the scores and the earlier decisions; and ``[B, K]``
             the units that stay, in rank order, ``None`` where their number differs between images.
         """
-        noisy = perturb(scores)
+        noisy = self.perturb(scores)
         kept = None
         if self.draw == 'topk':
             ranked = noisy if alive is None else noisy.masked_fill(alive.detach() == 0, -torch.inf)

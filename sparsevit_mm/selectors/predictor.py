@@ -21,6 +21,7 @@ class PredictorSelector(LearnedSelector):
         embed_dims: Channels of the features ``C``.
         draw: How decisions are made in training, see :class:`LearnedSelector`.
         temperature: Of the straight-through gradient.
+        noise: Factor of the Gumbel noise in training.
     """
 
     def __init__(
@@ -28,9 +29,10 @@ class PredictorSelector(LearnedSelector):
         embed_dims: int | None = None,
         draw: str = 'topk',
         temperature: float = 1.0,
+        noise: float = 1.0,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(embed_dims, draw, temperature, init_cfg)
+        super().__init__(embed_dims, draw, temperature, noise, init_cfg)
         self.in_conv = nn.Sequential(nn.LayerNorm(embed_dims), nn.Linear(embed_dims, embed_dims), nn.GELU())
         self.out_conv = nn.Sequential(
             nn.Linear(embed_dims, embed_dims // 2),

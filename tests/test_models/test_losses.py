@@ -26,6 +26,17 @@ def test_features_are_averaged_over_maps_not_over_elements() -> None:
     assert feature_distillation_loss(student, teacher).item() == pytest.approx((4 + 1) / 2)
 
 
+def test_features_where_they_were_computed() -> None:
+    student = [torch.zeros(2, 3, 2, 2), torch.zeros(2, 3, 2, 2)]
+    teacher = [torch.ones(2, 3, 2, 2), torch.zeros(2, 3, 2, 2)]
+    teacher[1][0, :, 0, 0] = 2.0
+    teacher[1][1, :, 1, 1] = 7.0  # not computed
+    computed = torch.zeros(2, 2, 2, dtype=torch.bool)
+    computed[:, 0, 0] = True
+    assert feature_distillation_loss(student, teacher, {1: computed}).item() == pytest.approx((1 + 4 / 2) / 2)
+    assert feature_distillation_loss(student, teacher, {1: computed & False}).item() == pytest.approx(1 / 2)
+
+
 def test_features_in_half_precision_do_not_overflow() -> None:
     student, teacher = torch.full((1, 4, 8, 8), 300.0).half(), torch.zeros(1, 4, 8, 8).half()
     assert feature_distillation_loss([student], [teacher]).item() == 90000

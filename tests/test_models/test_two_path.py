@@ -110,9 +110,8 @@ def test_training_and_inference_give_one_map_for_the_same_decisions(build, monke
         assert largest_difference(model(images(batch)), trained) < 1e-5
 
 
-def test_without_noise_training_decides_as_inference(build, monkeypatch):
-    model = build()
-    monkeypatch.setattr('sparsevit_mm.selectors.learned.perturb', lambda scores: scores)
+def test_without_noise_training_decides_as_inference(build):
+    model = build(selector=LEARNERS[0] | dict(noise=0))
     with model.record_selections() as training:
         trained = model.train()(images())
     with model.record_selections() as inference, torch.no_grad():

@@ -5,14 +5,14 @@ from sparsevit_mm.ops import keep_mask, perturb, straight_through
 
 def test_the_noise_makes_choices_as_likely_as_their_probability():
     log_odds = torch.tensor([-2.0, 0.0, 1.5]).expand(200_000, 3)
-    kept = (perturb(log_odds, torch.Generator().manual_seed(0)) > 0).float().mean(0)
+    kept = (perturb(log_odds, generator=torch.Generator().manual_seed(0)) > 0).float().mean(0)
     torch.testing.assert_close(kept, torch.sigmoid(log_odds[0]), rtol=0, atol=0.005)
 
 
 def test_the_noise_is_finite_and_repeats_with_its_generator():
-    first = perturb(torch.zeros(100_000), torch.Generator().manual_seed(1))
+    first = perturb(torch.zeros(100_000), generator=torch.Generator().manual_seed(1))
     assert first.isfinite().all()
-    assert torch.equal(first, perturb(torch.zeros(100_000), torch.Generator().manual_seed(1)))
+    assert torch.equal(first, perturb(torch.zeros(100_000), generator=torch.Generator().manual_seed(1)))
 
 
 def test_straight_through_is_hard_forward_and_soft_backward():

@@ -100,9 +100,10 @@ def test_sparse_swin_learns_what_it_keeps(tiny_swin_cfg, with_cp):
     assert not model.keep_ratios, 'ratios of an earlier forward must not reach a later loss'
 
 
-def test_decisions_do_not_change_what_sparse_swin_computes(tiny_swin_cfg, monkeypatch):
-    monkeypatch.setattr('sparsevit_mm.models.layers.swin_stage.perturb', lambda scores: scores)
-    model = SparseSwin(**tiny_swin_cfg, selector=PREDICTOR, sparsity=(0.3, 0.5, 0.7), drop_path_rate=0.0)
+def test_decisions_do_not_change_what_sparse_swin_computes(tiny_swin_cfg):
+    model = SparseSwin(
+        **tiny_swin_cfg, selector=PREDICTOR | dict(noise=0), sparsity=(0.3, 0.5, 0.7), drop_path_rate=0.0
+    )
     model.init_weights()
     image = torch.randn(2, 3, 90, 70)
     learning = model.train()(image)

@@ -49,6 +49,8 @@ class DistillationHook(LossHook):
         logit_weight: Factor of the Kullback-Leibler divergence of the logits; 0 leaves them out. None is 0.5 for
             segmentors with dense logits and 0 for other models.
         temperature: By which logits are divided.
+        kept_only: Whether maps are compared only where the student computed them, as DynamicViT does with its tokens.
+            Features of tokens that PrunedViT dropped are as they were, and comparing them only asks to drop none.
 
     Raises:
         ValueError: If an option is not valid; when training starts, if the teacher cannot be built or the model has
@@ -61,6 +63,7 @@ class DistillationHook(LossHook):
         feature_weight: float = 0.5,
         logit_weight: float | None = None,
         temperature: float = 1.0,
+        kept_only: bool = False,
     ) -> None:
         super().__init__()
         if teacher != 'self' and not (isinstance(teacher, Mapping) and set(teacher) == {'config', 'checkpoint'}):
@@ -77,6 +80,7 @@ class DistillationHook(LossHook):
         self.feature_weight = feature_weight
         self.logit_weight = logit_weight
         self.temperature = temperature
+        self.kept_only = kept_only
         self._source: str | None = None
         self._distances: dict[str, list[Tensor]] = {}
         self._active = False
@@ -141,7 +145,9 @@ class DistillationHook(LossHook):
                 return
             if not ours:
                 raise ValueError(f'{type(backbone).__name__} gives no [B, C, H, W] maps: set feature_weight=0.')
-            self._distances['loss_distill_feature'].append(feature_distillation_loss(ours, theirs))
+            computed = getattr(backbone, 'computed_positions', {}) if self.kept_only else {}
+            distance = feature_distillation_loss(ours, theirs, computed)
+            self._distances['loss_distill_feature'].append(distance)
 
         def see_logits(module: nn.Module, args: tuple, output: Tensor) -> None:
             if module is not model.decode_head.conv_seg or not self._active:

@@ -45,7 +45,7 @@ class SiteRecord:
         return tokens.roll((self.shift, self.shift), (1, 2))[:, :height, :width]
 
 
-class ForwardNotes(dict[str, Tensor]):
+class ForwardNotes(dict[str | int, Tensor]):
     """Values of one forward pass, which belong to no copy and to no file."""
 
     def __deepcopy__(self, memo: dict) -> 'ForwardNotes':
@@ -61,6 +61,8 @@ class SparseBackbone(BaseModule):
     Attributes:
         keep_ratios: Site names to the fraction of units ``[B]`` that a learned selector wants to keep, with its
             gradient, from the last forward pass in training. For losses; empty otherwise.
+        computed_positions: Output indices to the positions ``[B, H, W]`` that the block before that output computed,
+            from the last forward pass in training. Outputs of which every position was computed are left out.
         block_sites: In backbones with stages, for each block of each stage the index of its site, ``None`` for those
             before the first one.
     """
@@ -73,6 +75,7 @@ class SparseBackbone(BaseModule):
         self._sparsity: tuple[float, ...] = ()
         self._records: list[SiteRecord] | None = None
         self.keep_ratios = ForwardNotes()
+        self.computed_positions = ForwardNotes()
 
     @property
     def sites(self) -> tuple[str, ...]:

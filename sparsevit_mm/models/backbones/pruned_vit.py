@@ -8,14 +8,14 @@ from mmengine.model import ModuleList
 from mmengine.model.weight_init import constant_init, kaiming_init, trunc_normal_
 from torch import Tensor, nn
 
-from ...ops import gather_tokens, put_tokens, rank_units
 from ...registry import MODELS
-from ...selectors import build_selector
-from ...sparsity import SparsityLayout, keep_count
+from ...sparsity import SparsityLayout
 from ..checkpoints_vit import fit_vit_positions, load_vit_backbone
-from ..layers import TokenAttention, ViTBlock, keep_in_graph
+from ..layers import TokenAttention, TokenSites, ViTBlock
 from .arguments import image_size, init_cfg_of
-from .base import SiteRecord, SparseBackbone
+from .base import SparseBackbone
+from .site_blocks import block_sites_of, checked_site_blocks
+from .stage_log import StageLog
 
 __all__ = ['PrunedViT']
 
@@ -120,7 +120,7 @@ class PrunedViT(SparseBackbone):
     ) -> None:
         super().__init__(init_cfg=init_cfg_of(init_cfg, pretrained))
         self.out_indices = _out_blocks(out_indices, num_layers)
-        self.site_blocks = _checked_sites(site_blocks, num_layers)
+        self.site_blocks = checked_site_blocks(site_blocks, num_layers, f'num_layers={num_layers}')
         if bypass not in BYPASSES:
             raise ValueError(f'bypass of PrunedViT must be one of {BYPASSES}, got {bypass!r}.')
         if num_heads < 1 or embed_dims % num_heads:
@@ -133,6 +133,7 @@ class PrunedViT(SparseBackbone):
         self.out_origin, self.interpolate_mode = out_origin, interpolate_mode
         self.norm_eval, self.frozen_exclude = norm_eval, tuple(frozen_exclude)
         self.bypass, self.reactivate = bypass, reactivate
+        self.block_sites = block_sites_of((self.site_blocks,), (num_layers,))
         self.sparsity_layout = SparsityLayout(
             tuple(f'block{i}' for i in self.site_blocks), (len(self.site_blocks),) if self.site_blocks else ()
         )
@@ -169,11 +170,7 @@ class PrunedViT(SparseBackbone):
             for rate in torch.linspace(0, drop_path_rate, num_layers, device='cpu').tolist()
         )
         self.norm1_name = self._add_norm(norm_cfg, embed_dims, 1) if final_norm else None
-        self.site_selectors = ModuleList(build_selector(selector, embed_dims) for _ in self.site_blocks)
-        if not with_cls_token and any(s.wants_class_attention for s in self.site_selectors):
-            raise ValueError(
-                f'selector {selector["type"]} ranks by the class token, but with_cls_token=False: choose another one.'
-            )
+        self.site_selectors = TokenSites(selector, embed_dims, self.site_blocks, self.num_prefix, reactivate)
         self.register_load_state_dict_pre_hook(fit_vit_positions)
         self._freeze()
         self.sparsity = sparsity
@@ -202,11 +199,15 @@ class PrunedViT(SparseBackbone):
             ValueError: If the image is no multiple of the patch and ``patch_pad`` is ``None``.
         """
         self.keep_ratios.clear()
+        self.computed_positions.clear()
         x, hw_shape = self._embed(x)
         outs = [self._output(x, hw_shape)] if self.out_origin else []
-        learning = self.training and torch.is_grad_enabled() and any(s.learns for s in self.site_selectors)
-        run = self._run_masked if learning else self._run_gathered
-        outs += run(x, hw_shape)
+        log = StageLog(self, self.of_blocks(0)[1])
+        states = self.site_selectors.run(x, self.layers, self._sparsity, self.out_indices, hw_shape, log)
+        for state in states:
+            if self.training and (computed := state.computed(hw_shape[0] * hw_shape[1])) is not None:
+                self.computed_positions[len(outs)] = computed.unflatten(1, tuple(hw_shape))
+            outs.append(self._output(self._final(state.block, state.tokens), hw_shape))
         return tuple(outs)
 
     def _embed(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
@@ -236,72 +237,6 @@ class PrunedViT(SparseBackbone):
         grid = F.interpolate(grid, size=tuple(hw_shape), mode=self.interpolate_mode, align_corners=False)
         return torch.cat([cls, grid.flatten(2).transpose(1, 2)], dim=1)
 
-    def _run_gathered(self, x: Tensor, hw_shape: tuple[int, int]) -> list:
-        """The blocks over those tokens alone that stay."""
-        outs, prefix, total = [], self.num_prefix, x.shape[1] - self.num_prefix
-        everything = torch.arange(x.shape[1], device=x.device).expand(len(x), -1)
-        index: Tensor | None = None  # [B, 1 + K] tokens that are computed, None for all
-        active = x
-        for i, layer in enumerate(self.layers):
-            if i in self.site_blocks:
-                count = self._count(i, total)
-                present = active.shape[1] - prefix
-                if count < (total if self.reactivate else present):
-                    x = active if index is None else put_tokens(x, index, active)
-                    pool = x if self.reactivate else active
-                    chosen = self._choose(i, pool, count)
-                    places = everything if self.reactivate or index is None else index
-                    index = places.gather(1, chosen)
-                    active = gather_tokens(x, index)
-                elif count == total and index is not None:  # all of them again
-                    x, index = put_tokens(x, index, active), None
-                    active = x
-            self._record(i, hw_shape, (everything if index is None else index)[:, prefix:] - prefix)
-            active = layer(active)
-            if i in self.out_indices or i + 1 == len(self.layers):
-                x = active if index is None else put_tokens(x, index, active)
-            if i in self.out_indices:
-                outs.append(self._output(self._final(i, x), hw_shape))
-        return outs
-
-    def _choose(self, block: int, tokens: Tensor, count: int) -> Tensor:
-        """Places of the tokens that stay, ``[B, 1 + K]`` in ascending order, those before the image's first."""
-        prefix = self.num_prefix
-        scores = self._score(block, tokens, None)
-        chosen = rank_units(scores.detach())[:, :count].sort(dim=1).values + prefix
-        first = torch.arange(prefix, device=chosen.device).expand(len(chosen), -1)
-        return torch.cat([first, chosen], dim=1)
-
-    def _score(self, block: int, tokens: Tensor, alive: Tensor | None) -> Tensor:
-        selector = self.site_selectors[self.site_blocks.index(block)]
-        attention = self.layers[block].class_attention(tokens) if selector.wants_class_attention else None
-        return selector(tokens[:, self.num_prefix :], alive, attention)
-
-    def _run_masked(self, x: Tensor, hw_shape: tuple[int, int]) -> list:
-        """The blocks over all tokens, with those dropped masked out and left as they are; for learning."""
-        outs, prefix, total = [], self.num_prefix, x.shape[1] - self.num_prefix
-        alive: Tensor | None = None  # [B, L] decisions
-        kept: Tensor | None = torch.arange(total, device=x.device).expand(len(x), -1)
-        for i, layer in enumerate(self.layers):
-            if i in self.site_blocks:
-                selector = self.site_selectors[self.site_blocks.index(i)]
-                if (count := self._count(i, total)) < total:
-                    before = None if self.reactivate else alive
-                    scores = self._score(i, x, before)
-                    alive, kept = selector.decide(scores, count, before)
-                    ratio = selector.keep_ratio(scores, alive, before)
-                    self.keep_ratios[f'block{i}'] = ratio
-                else:
-                    x = keep_in_graph(x, selector)
-            self._record(i, hw_shape, kept)
-            x = layer(x, None if alive is None else F.pad(alive, (prefix, 0), value=1.0))
-            if i in self.out_indices:
-                outs.append(self._output(self._final(i, x), hw_shape))
-        return outs
-
-    def _count(self, block: int, total: int) -> int:
-        return keep_count(total, self._sparsity[self.site_blocks.index(block)])
-
     def _final(self, block: int, x: Tensor) -> Tensor:
         last = block + 1 == len(self.layers)
         return getattr(self, self.norm1_name)(x) if last and self.norm1_name is not None else x
@@ -311,24 +246,6 @@ class PrunedViT(SparseBackbone):
         out = x[:, self.num_prefix :].transpose(1, 2).unflatten(2, tuple(hw_shape))
         out = out.clone(memory_format=torch.contiguous_format)
         return [out, x[:, 0].clone()] if self.output_cls_token else out
-
-    def _record(self, block: int, hw_shape: tuple[int, int], kept: Tensor | None) -> None:
-        """Notes which tokens a block computes; ``None`` where images differ in their number."""
-        first = [i for i in self.site_blocks if i <= block]
-        if self._records is None or kept is None or not first:
-            return
-        height, width = hw_shape
-        self._records.append(
-            SiteRecord(
-                site=f'block{first[-1]}',
-                block=block,
-                shift=0,
-                grid=(height, width),
-                window=1,
-                kept=kept,
-                num_units=height * width,
-            )
-        )
 
     def train(self, mode: bool = True) -> 'PrunedViT':
         """Sets the training mode; with ``norm_eval`` norms stay in evaluation mode."""
@@ -382,15 +299,4 @@ def _out_blocks(out_indices: int | Sequence[int], num_layers: int) -> tuple[int,
     blocks = tuple(num_layers - 1 if i == -1 else i for i in given)
     if not blocks or any(not 0 <= i < num_layers for i in blocks) or len(set(blocks)) != len(blocks):
         raise ValueError(f'out_indices must be distinct blocks from 0 to {num_layers - 1}, or -1, got {out_indices!r}.')
-    return blocks
-
-
-def _checked_sites(site_blocks: Sequence[int], num_layers: int) -> tuple[int, ...]:
-    blocks = tuple(site_blocks)
-    if any(isinstance(i, bool) or not isinstance(i, int) or not 0 <= i < num_layers for i in blocks):
-        raise ValueError(
-            f'site_blocks must be blocks from 0 to {num_layers - 1}, since num_layers={num_layers}; got {blocks}.'
-        )
-    if list(blocks) != sorted(set(blocks)):
-        raise ValueError(f'site_blocks must ascend without repeats, got {blocks}; try {tuple(sorted(set(blocks)))}.')
     return blocks

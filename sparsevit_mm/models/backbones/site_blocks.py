@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from ...sparsity import SparsityLayout
 
-__all__ = ['block_sites_of', 'layout_of', 'resolve_site_blocks']
+__all__ = ['block_sites_of', 'checked_site_blocks', 'layout_of', 'resolve_site_blocks']
 
 SiteBlocks = Sequence[int] | Mapping[int, Sequence[int]] | None
 
@@ -27,7 +27,10 @@ def resolve_site_blocks(depths: Sequence[int], site_blocks: SiteBlocks, site_sta
     else:
         stage = _stage(site_stage, depths, 'site_stage')
         given = {stage: _published(depths[stage], stage) if site_blocks is None else site_blocks}
-    sites = tuple(_checked(given[i], i, depth) if i in given else () for i, depth in enumerate(depths))
+    sites = tuple(
+        checked_site_blocks(given[i], depth, f'stage {i} has {depth}') if i in given else ()
+        for i, depth in enumerate(depths)
+    )
     if not any(sites):
         raise ValueError(f'site_blocks must name one block at least, got {site_blocks!r}.')
     return sites
@@ -67,14 +70,22 @@ def _published(depth: int, stage: int) -> tuple[int, ...]:
     return blocks
 
 
-def _checked(blocks: object, stage: int, depth: int) -> tuple[int, ...]:
+def checked_site_blocks(blocks: object, depth: int, reason: str) -> tuple[int, ...]:
+    """Blocks that have a site before them, if they can be that.
+
+    Args:
+        blocks: Indices that a user gave.
+        depth: Blocks there are.
+        reason: Says why, after "since", where an index is too high.
+
+    Raises:
+        ValueError: If there is no such block, or blocks repeat or do not ascend.
+    """
     if isinstance(blocks, str) or not isinstance(blocks, Sequence):
         raise ValueError(f'site_blocks must be a sequence of blocks, or one for each of several stages: {blocks!r}.')
     blocks = tuple(blocks)
     if any(isinstance(block, bool) or not isinstance(block, int) or not 0 <= block < depth for block in blocks):
-        raise ValueError(
-            f'site_blocks must be blocks from 0 to {depth - 1}, since stage {stage} has {depth}; got {blocks}.'
-        )
+        raise ValueError(f'site_blocks must be blocks from 0 to {depth - 1}, since {reason}; got {blocks}.')
     if any(later <= earlier for earlier, later in pairwise(blocks)):
         raise ValueError(f'site_blocks must ascend without repeats, got {blocks}; try {tuple(sorted(set(blocks)))}.')
     return blocks

@@ -5,6 +5,7 @@ from .fast_path import FastPath
 from .idle import keep_in_graph
 from .patch_merging import FoldPatchMerging
 from .swin_stage import StageObserver, SwinStage, WindowStage
+from .token_sites import TokenSites, TokenState
 from .two_path import PathChoice, PathSelectors
 from .two_path_convnext import TwoPathConvNeXtBlock, TwoPathConvNeXtStage
 from .two_path_swin import TwoPathSwinStage, TwoPathWindowBlock
@@ -23,6 +24,8 @@ __all__ = [
     'StageObserver',
     'SwinStage',
     'TokenAttention',
+    'TokenSites',
+    'TokenState',
     'TwoPathConvNeXtBlock',
     'TwoPathConvNeXtStage',
     'TwoPathSwinStage',

@@ -14,7 +14,6 @@ from ...ops import (
     build_route,
     build_window_grid,
     drop_spill_row,
-    perturb,
     rank_units,
     straight_through,
 )
@@ -125,7 +124,7 @@ class SwinStage(WindowStage):
             tokens = tokens.clone()  # blocks change the map in place
         rankings = {}
         for grid, scores in zip(grids, selector.score_windows(tokens, grids)):
-            noisy = perturb(scores) if learning else None
+            noisy = selector.perturb(scores) if learning else None
             rankings[grid.shift] = _Ranking(
                 order=rank_units(scores.detach() if noisy is None else noisy.detach()),
                 noisy=noisy,

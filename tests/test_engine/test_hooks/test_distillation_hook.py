@@ -208,6 +208,26 @@ def test_logits_go_through_the_neck(tmp_path: Path) -> None:
     assert losses[TERMS[1]] == pytest.approx(logit_distillation_loss(*logits).item() / 2, rel=1e-4)
 
 
+@pytest.mark.parametrize('selector', [LEARNED | dict(noise=0), BY_MAGNITUDE], ids=['learned', 'magnitude'])
+def test_features_of_the_tokens_that_were_kept(tmp_path: Path, selector: dict) -> None:
+    cfg = family_cfg('PrunedViT', sparse=True)
+    cfg['backbone']['selector'] = selector
+    model = build(cfg)
+    dense = copy.deepcopy(model).eval()
+    dense.backbone.sparsity = 0
+    expected = distances(model, dense)[0]
+    images = model.data_preprocessor(batch(), training=True)['inputs']
+    student, kept = model.train().backbone(images), dict(model.backbone.computed_positions)
+    assert kept and all(0 < mask.float().mean() < 1 for mask in kept.values())
+    assert all(mask.shape == (len(images), *student[i].shape[2:]) for i, mask in kept.items())
+    by_hand = feature_distillation_loss(student, dense.backbone(images), kept).item()
+    assert by_hand < expected, 'dropped tokens differ most'
+    for kept_only, distance in ((False, expected), (True, by_hand)):
+        hook = HOOK | dict(feature_weight=1.0, logit_weight=0.0, kept_only=kept_only)
+        losses = run(tmp_path, copy.deepcopy(model), [hook], iters=1).losses[0]
+        assert losses[TERMS[0]] == pytest.approx(distance, rel=1e-3)
+
+
 def test_maps_beside_class_tokens() -> None:
     one, two, token = torch.zeros(1, 4, 8, 8), torch.ones(1, 4, 8, 8), torch.zeros(1, 4)
     assert [x is y for x, y in zip(teacher_module.maps_of(([one, token], [two, token])), (one, two))] == [True] * 2

@@ -1,0 +1,183 @@
+"""Blocks of a plain ViT over those tokens that stay (DynamicViT, arXiv 2106.02034)."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import ModuleList
+from torch import Tensor, nn
+
+from ...ops import gather_tokens, keep_mask, put_tokens, rank_units
+from ...selectors import Selector, build_selector
+from ...sparsity import keep_count
+from .idle import keep_in_graph
+from .two_path import PathObserver
+
+__all__ = ['TokenSites', 'TokenState']
+
+
+@dataclass(frozen=True, eq=False)
+class TokenState:
+    """All tokens after a block.
+
+    Args:
+        block: Its index.
+        tokens: ``[B, P + L, C]``, those dropped with their last features. Later blocks may write into them.
+        kept: ``[B, K]`` places in the image of those that the block computed; ``None`` for all.
+        decisions: ``[B, L]``, 1 for those that it computed, where a selector is learning.
+    """
+
+    block: int
+    tokens: Tensor
+    kept: Tensor | None = None
+    decisions: Tensor | None = None
+
+    def computed(self, length: int) -> Tensor | None:
+        """``[B, L]``, true where the block computed a token; ``None`` where it computed all."""
+        if self.decisions is not None:
+            return self.decisions.detach() > 0
+        return None if self.kept is None else keep_mask(self.kept, length)
+
+
+class TokenSites(ModuleList):
+    """The selectors of a plain ViT, the blocks before which they decide, and how blocks run in between.
+
+    Args:
+        config: Config of each selector.
+        embed_dims: Channels of the tokens.
+        blocks: Before which a selector decides, ascending.
+        prefix: Tokens before those of the image, ``P``; they always stay.
+        reactivate: Whether a site chooses from all tokens, and not only from what the one before kept.
+
+    Raises:
+        ValueError: If the selector cannot be built, or needs a class token where there is none.
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], embed_dims: int, blocks: Sequence[int], prefix: int, reactivate: bool
+    ) -> None:
+        super().__init__([build_selector(config, embed_dims) for _ in blocks])
+        if prefix == 0 and any(selector.wants_class_attention for selector in self):
+            raise ValueError(
+                f'selector {config["type"]} ranks by the class token, but with_cls_token=False: choose another one.'
+            )
+        self.blocks, self.prefix, self.reactivate = tuple(blocks), prefix, reactivate
+
+    def learning(self) -> bool:
+        """Whether decisions get a gradient in a pass that starts now."""
+        return self.training and torch.is_grad_enabled() and any(selector.learns for selector in self)
+
+    def run(
+        self,
+        x: Tensor,
+        layers: Sequence[nn.Module],
+        sparsity: Sequence[float],
+        wanted: Collection[int],
+        hw_shape: tuple[int, int],
+        observe: PathObserver | None = None,
+    ) -> Iterator[TokenState]:
+        """Runs the blocks. Where a selector is learning over all tokens, with those dropped masked out; otherwise
+        over those alone that stay. Both give the same tokens for the same decisions.
+
+        Args:
+            x: ``[B, P + L, C]``; changed in place.
+            layers: The blocks.
+            sparsity: Fraction of the ``L`` tokens that is not computed from a site on, one value a site.
+            wanted: Blocks after which to tell the state.
+            hw_shape: ``(H, W)`` of the map, for the observer.
+            observe: Told what blocks compute and what selectors want.
+
+        Yields:
+            The state after each block of ``wanted``, before the next one runs.
+        """
+        counts = [keep_count(x.shape[1] - self.prefix, value) for value in sparsity]
+        run = self._run_masked if self.learning() else self._run_gathered
+        for state in run(x, layers, counts, wanted, hw_shape, observe):
+            if state.block in wanted:
+                yield state
+
+    def _run_gathered(
+        self,
+        x: Tensor,
+        layers: Sequence[nn.Module],
+        counts: Sequence[int],
+        wanted: Collection[int],
+        hw_shape: tuple[int, int],
+        observe: PathObserver | None,
+    ) -> Iterator[TokenState]:
+        prefix, total = self.prefix, x.shape[1] - self.prefix
+        index: Tensor | None = None  # [B, P + K] tokens that are computed, None for all
+        active = x
+        for i, layer in enumerate(layers):
+            if i in self.blocks:
+                count = counts[self.blocks.index(i)]
+                if count < (total if self.reactivate else active.shape[1] - prefix):
+                    x = _whole(x, index, active)
+                    chosen = self._choose(i, layer, x if self.reactivate else active, count)
+                    index = chosen if self.reactivate or index is None else index.gather(1, chosen)
+                    active = gather_tokens(x, index)
+                elif count == total and index is not None:  # all of them again
+                    active = x = _whole(x, index, active)
+                    index = None
+            kept = None if index is None else index[:, prefix:] - prefix
+            self._tell(observe, i, hw_shape, kept, len(x))
+            active = layer(active)
+            if i in wanted:
+                x = _whole(x, index, active)
+                yield TokenState(i, x, kept)
+
+    def _run_masked(
+        self,
+        x: Tensor,
+        layers: Sequence[nn.Module],
+        counts: Sequence[int],
+        wanted: Collection[int],
+        hw_shape: tuple[int, int],
+        observe: PathObserver | None,
+    ) -> Iterator[TokenState]:
+        total = x.shape[1] - self.prefix
+        alive: Tensor | None = None  # [B, L] decisions
+        kept: Tensor | None = None
+        for i, layer in enumerate(layers):
+            if i in self.blocks:
+                selector = self._at(i)
+                if (count := counts[self.blocks.index(i)]) < total:
+                    before = None if self.reactivate else alive
+                    scores = self._score(i, layer, x, before)
+                    alive, kept = selector.decide(scores, count, before)
+                    if observe is not None:
+                        observe.wanted(i, selector.keep_ratio(scores, alive, before))
+                else:
+                    x = keep_in_graph(x, selector)
+            if alive is None or kept is not None:
+                self._tell(observe, i, hw_shape, kept, len(x))
+            x = layer(x, None if alive is None else F.pad(alive, (self.prefix, 0), value=1.0))
+            yield TokenState(i, x, kept, alive)
+
+    def _at(self, block: int) -> Selector:
+        return self[self.blocks.index(block)]
+
+    def _tell(
+        self, observe: PathObserver | None, block: int, hw_shape: tuple[int, int], kept: Tensor | None, batch: int
+    ) -> None:
+        if observe is not None and self.blocks and block >= self.blocks[0]:
+            observe.split(block, hw_shape, kept, batch)
+
+    def _choose(self, block: int, layer: nn.Module, tokens: Tensor, count: int) -> Tensor:
+        """Places of the tokens that stay, ``[B, P + K]`` in ascending order, those before the image's first."""
+        scores = self._score(block, layer, tokens, None)
+        chosen = rank_units(scores.detach())[:, :count].sort(dim=1).values + self.prefix
+        first = torch.arange(self.prefix, device=chosen.device).expand(len(chosen), -1)
+        return torch.cat([first, chosen], dim=1)
+
+    def _score(self, block: int, layer: nn.Module, tokens: Tensor, alive: Tensor | None) -> Tensor:
+        selector = self._at(block)
+        attention = layer.class_attention(tokens) if selector.wants_class_attention else None
+        return selector(tokens[:, self.prefix :], alive, attention)
+
+
+def _whole(x: Tensor, index: Tensor | None, active: Tensor) -> Tensor:
+    """All tokens, with those that are computed at their places."""
+    return active if index is None else put_tokens(x, index, active)
