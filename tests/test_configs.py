@@ -22,17 +22,24 @@ ROOT = Path(__file__).resolve().parents[1]
 FAMILIES = ('demo', 'sparsevit', 'dynamicvit')
 CONFIGS = sorted(path for family in FAMILIES for path in (ROOT / 'configs' / family).glob('*.py'))
 STEPS = ('dense', 'adapt', 'search')  # any other suffix is a found or published sparsity
-# Backbones with learned selectors, by what their configs have in their names: the sparsity of rho 0.7, and the rate of
-# the dense part.
+# Backbones with learned selectors, by what their configs have in their names: the sparsity of rho 0.7, and the rates
+# of the dense part and of the selectors.
 LEARNED = {
-    '_pruned-': ('PrunedViT', (0.3, 0.51, 0.657), 0.01),
-    '_dynamic-swin': ('DynamicSwin', (0.3, 0.5, 0.7), 0.2),
-    '_dynamic-convnext': ('DynamicConvNeXt', (0.3, 0.5, 0.7), 0.2),
+    '_pruned-dinov2': ('PrunedViT', (0.3, 0.51, 0.657), 0.1, 5.0),
+    '_pruned-': ('PrunedViT', (0.3, 0.51, 0.657), 0.01, 1.0),
+    '_dynamic-swin': ('DynamicSwin', (0.3, 0.5, 0.7), 0.2, 1.0),
+    '_dynamic-convnext': ('DynamicConvNeXt', (0.3, 0.5, 0.7), 0.2, 1.0),
 }
+# In so few steps selectors learn by a fixed number, and nothing is frozen.
+SHORT = '_pruned-dinov2'
 HOOKS_OF_STEP = {
     'rho70': ('KeepRatioLossHook', 'DistillationHook', 'BackboneFreezeHook', 'SparsityLogHook'),
     'adapt': ('SparsityAdaptationHook', 'DistillationHook', 'BackboneFreezeHook', 'SparsityLogHook'),
     'search': ('DistillationHook', 'SparsityLogHook'),
+}
+HOOKS_WITHOUT_TEACHER = {
+    'adapt': ('SparsityAdaptationHook',),
+    'learned': ('KeepRatioLossHook', 'SparsityLogHook'),
 }
 # Data that is not pretrained from the net, so that it trains offline.
 OFFLINE = ('demo-448x448', 'coco-mini', 'camvid', 'kitti-mini')
@@ -46,7 +53,7 @@ def _stem(path: Path) -> str:
     return path.stem.partition('_sparse-')[0]
 
 
-def _learned(path: Path) -> tuple[str, tuple[float, ...], float] | None:
+def _learned(path: Path) -> tuple[str, tuple[float, ...], float, float] | None:
     return next((kind for part, kind in LEARNED.items() if part in path.stem), None)
 
 
@@ -96,7 +103,7 @@ def _check_sparsity(path: Path, cfg: Config, backbone: torch.nn.Module) -> None:
         )
         # Free decisions have no fixed number, and learn theirs from the keep ratio alone.
         draws = {selector.draw for selector in backbone.selectors()}
-        assert draws == {'gumbel' if _step(path) == 'rho70' else 'topk'}
+        assert draws == {'gumbel' if _step(path) == 'rho70' and SHORT not in path.stem else 'topk'}
         return
     assert type(backbone).__name__ == 'SparseSwin'
     if _step(path) in STEPS:
@@ -109,8 +116,9 @@ def _check_sparsity(path: Path, cfg: Config, backbone: torch.nn.Module) -> None:
 def _check_step(path: Path, cfg: Config) -> None:
     step = _step(path)
     hooks = tuple(hook['type'].removeprefix('sparsevit_mm.') for hook in cfg.get('custom_hooks') or ())
-    expected = HOOKS_OF_STEP if _learned(path) else {'adapt': ('SparsityAdaptationHook',)}
-    assert hooks == expected.get(step, ())
+    expected = HOOKS_OF_STEP if _learned(path) else HOOKS_WITHOUT_TEACHER
+    frozen = SHORT not in path.stem
+    assert hooks == tuple(name for name in expected.get(step, ()) if frozen or name != 'BackboneFreezeHook')
     loop = dict(cfg.test_cfg)
     assert (loop.pop('type') == 'sparsevit_mm.SparsitySearchLoop') == (step == 'search')
     if step == 'search':
@@ -119,7 +127,7 @@ def _check_step(path: Path, cfg: Config) -> None:
         assert SearchOptions(**loop).budget is not None
     start = cfg.get('load_from')
     if step not in ('dense', 'search') and not start.startswith('http'):
-        before = _stem(path) if step in ('adapt', 'rho70') else f'{_stem(path)}_sparse-adapt'
+        before = _stem(path) if step in ('adapt', 'rho70', 'learned') else f'{_stem(path)}_sparse-adapt'
         before = before.replace('_dynamic-swin', '_swin')
         assert start.rpartition('/')[0] == f'work_dirs/{before}'
         last = load_config(next(other for other in CONFIGS if other.stem == before)).train_cfg
@@ -149,7 +157,7 @@ def test_backbone_of_learned_selectors_runs_and_fits_what_follows(path: Path, mo
         assert record.kept.shape[1] == keep_count(record.num_units, sparsity[record.site])
     for head in ('decode_head', 'auxiliary_head'):
         if wanted := cfg.model.get(head):
-            places, channels = wanted.in_index, wanted.in_channels
+            places, channels = wanted.get('in_index', -1), wanted.in_channels
             places, channels = ([places], [channels]) if isinstance(places, int) else (places, channels)
             assert [maps[i].shape[1] for i in places] == list(channels)
 
@@ -170,7 +178,8 @@ def test_new_parts_learn_at_the_full_rate_and_the_dense_backbone_at_a_fraction(p
         return
     for name, parameter in model.named_parameters():
         dense = name.startswith('backbone.') and not any(part in name for part in ('selectors.', '.fast.'))
-        assert rates[id(parameter)] == pytest.approx(_learned(path)[2] if dense else 1.0), name
+        rate = _learned(path)[2] if dense else _learned(path)[3] if 'selectors.' in name else 1.0
+        assert rates[id(parameter)] == pytest.approx(rate), name
 
 
 def _check_types(cfg: Config) -> None:

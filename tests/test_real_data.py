@@ -270,7 +270,7 @@ def test_adaptation_configs_of_the_small_sets_train_and_validate(data_root, tmp_
 @pytest.mark.parametrize(
     'name, options',
     [
-        ('upernet_pruned-dinov2-s14_2k_camvid-360x480_sparse-rho70', [*ITERS, *SMALL_CROP]),
+        ('segmenter_pruned-dinov2-s14_fcn_300i_camvid-252x336_sparse-rho70', ITERS),
         ('mask-rcnn_dynamic-swin-t-p4-w7_fpn_24e_coco-mini_sparse-rho70', EPOCH),
         ('upernet_dynamic-convnext-t_4k_camvid-360x480_sparse-rho70', [*ITERS, *SMALL_CROP]),
     ],

@@ -1,7 +1,7 @@
 # UPerNet with a small plain ViT on the embedded demo set. Step 2: training at the published sparsity.
 #
 # It keeps 0.7 of the tokens at each of three places. Decisions are free in training (draw='gumbel'), as published.
-# The teacher is compared by its logits: features of dropped tokens would only ask to keep them.
+# The teacher is compared by its features where tokens were kept, and by its logits.
 #
 # Paper:   DynamicViT, arXiv 2106.02034; length and rates are ours
 # Command: python tools/train.py THIS_FILE
@@ -20,7 +20,7 @@ model = dict(
 
 custom_hooks = [
     dict(type='sparsevit_mm.KeepRatioLossHook', weight=2.0),
-    dict(type='sparsevit_mm.DistillationHook', teacher='self', feature_weight=0.0),
+    dict(type='sparsevit_mm.DistillationHook', teacher='self', kept_only=True),
     dict(type='sparsevit_mm.BackboneFreezeHook', duration=50, by_epoch=False),
     dict(type='sparsevit_mm.SparsityLogHook', shape=(448, 448), interval=10),
 ]

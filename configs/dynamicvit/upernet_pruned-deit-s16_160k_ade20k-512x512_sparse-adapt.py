@@ -11,7 +11,7 @@ model = dict(backbone=dict(sparsity=0.0, selector=dict(draw='topk')))
 
 custom_hooks = [
     dict(type='sparsevit_mm.SparsityAdaptationHook', choices=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)),
-    dict(type='sparsevit_mm.DistillationHook', teacher='self', feature_weight=0.0),
+    dict(type='sparsevit_mm.DistillationHook', teacher='self', kept_only=True),
     dict(type='sparsevit_mm.BackboneFreezeHook', duration=6500, by_epoch=False),
     dict(type='sparsevit_mm.SparsityLogHook', shape=(512, 512)),
 ]

@@ -9,7 +9,7 @@
 _base_ = './upernet_pruned-deit-s16_160k_ade20k-512x512_sparse-adapt.py'
 
 custom_hooks = [
-    dict(type='sparsevit_mm.DistillationHook', teacher='self', feature_weight=0.0),
+    dict(type='sparsevit_mm.DistillationHook', teacher='self', kept_only=True),
     dict(type='sparsevit_mm.SparsityLogHook', shape=(512, 512)),
 ]
 

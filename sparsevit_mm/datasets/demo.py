@@ -32,12 +32,17 @@ _SIZE = 448
 _MANIFEST = 'demo.json'
 
 
-def default_demo_root() -> Path:
-    """``demo-v1`` in the user's cache: ``SPARSEVIT_MM_DEMO``, else ``${XDG_CACHE_HOME:-~/.cache}/sparsevit_mm``."""
+def default_demo_root(seed: int = 0) -> Path:
+    """``demo-v1`` in the user's cache: ``SPARSEVIT_MM_DEMO``, else ``${XDG_CACHE_HOME:-~/.cache}/sparsevit_mm``.
+
+    Seeds other than 0 have a directory of their own beside it, ``demo-v1-seed1`` and so on.
+    """
     if chosen := os.environ.get('SPARSEVIT_MM_DEMO'):
-        return Path(chosen).expanduser()
-    cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-    return Path(cache).expanduser() / 'sparsevit_mm' / DEMO_VERSION
+        root = Path(chosen).expanduser()
+    else:
+        cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+        root = Path(cache).expanduser() / 'sparsevit_mm' / DEMO_VERSION
+    return root.with_name(f'{root.name}-seed{seed}') if seed else root
 
 
 def prepare_demo(
@@ -60,7 +65,7 @@ def prepare_demo(
     Raises:
         ValueError: If the directory holds something else, another seed or other counts, or lacks files.
     """
-    root = Path(root).expanduser() if root is not None else default_demo_root()
+    root = Path(root).expanduser() if root is not None else default_demo_root(seed)
     wanted = dict(
         version=DEMO_VERSION,
         seed=seed,

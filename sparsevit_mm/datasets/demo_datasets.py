@@ -31,26 +31,29 @@ DEMO_PALETTE = (
 )
 
 
-def _split_root(split: str, data_root: str | None) -> Path:
+def _split_root(split: str, data_root: str | None, seed: int) -> Path:
     from .demo import SPLITS, prepare_demo
 
     if split not in SPLITS:
         raise ValueError(f'split of the demo set is {split!r}, but must be one of {", ".join(SPLITS)}.')
-    return prepare_demo(data_root)
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f'seed of the demo set must be an integer from 0 on, got {seed!r}.')
+    return prepare_demo(data_root, seed)
 
 
 @DATASETS.register_module(name='DemoSegDataset')
-def demo_seg_dataset(split: str, data_root: str | None = None, **kwargs: object) -> 'BaseSegDataset':
+def demo_seg_dataset(split: str, data_root: str | None = None, seed: int = 0, **kwargs: object) -> 'BaseSegDataset':
     """Semantic maps of the demo set: background, and number plates with one of ten digits.
 
     Args:
         split: ``'train'`` or ``'val'``.
         data_root: Where the set is or is to be made; the user's cache if not given.
+        seed: Chooses the pictures; the sources of the splits stay apart.
         **kwargs: Further arguments of mmseg's ``BaseSegDataset``, such as ``pipeline`` or ``indices``.
     """
     from mmseg.datasets import BaseSegDataset
 
-    root = _split_root(split, data_root)
+    root = _split_root(split, data_root, seed)
     prefix = dict(img_path=f'images/{split}', seg_map_path=f'labels/{split}')
     return BaseSegDataset(data_root=str(root), data_prefix=prefix, metainfo=demo_seg_dataset.METAINFO, **kwargs)
 
@@ -62,17 +65,18 @@ demo_seg_dataset.METAINFO = dict(
 
 
 @DATASETS.register_module(name='DemoCocoDataset')
-def demo_coco_dataset(split: str, data_root: str | None = None, **kwargs: object) -> 'CocoDataset':
+def demo_coco_dataset(split: str, data_root: str | None = None, seed: int = 0, **kwargs: object) -> 'CocoDataset':
     """Boxes and instance masks of the number plates in the demo set, one category a digit.
 
     Args:
         split: ``'train'`` or ``'val'``.
         data_root: Where the set is or is to be made; the user's cache if not given.
+        seed: Chooses the pictures; the sources of the splits stay apart.
         **kwargs: Further arguments of mmdet's ``CocoDataset``, such as ``pipeline`` or ``test_mode``.
     """
     from mmdet.datasets import CocoDataset
 
-    root = _split_root(split, data_root)
+    root = _split_root(split, data_root, seed)
     return CocoDataset(
         data_root=str(root),
         ann_file=f'annotations/instances_{split}.json',

@@ -11,6 +11,7 @@ from .base import Selector
 __all__ = ['LearnedSelector']
 
 DRAWS = ('topk', 'gumbel')
+LEARN_FROM = ('all', 'kept')
 
 
 class LearnedSelector(Selector):
@@ -30,6 +31,9 @@ class LearnedSelector(Selector):
         temperature: Of the straight-through gradient.
         noise: Factor of the Gumbel noise. 1 is the published one; 0 decides in training as in evaluation, which
             suits short training, since every unit has a gradient without it.
+        learn_from: Of windows: ``'all'`` computes all in training, so those pruned say what they would have been worth,
+            at the price of a dense step; ``'kept'`` computes only those kept, and they alone teach the selector, which
+            is fast and learns little. Of tokens all teach, always.
     """
 
     learns = True
@@ -40,6 +44,7 @@ class LearnedSelector(Selector):
         draw: str = 'topk',
         temperature: float = 1.0,
         noise: float = 1.0,
+        learn_from: str = 'all',
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(embed_dims, init_cfg)
@@ -53,8 +58,11 @@ class LearnedSelector(Selector):
         self.draw = draw
         if not 0 <= noise < float('inf'):
             raise ValueError(f'noise of {name} must be 0 or more, got {noise!r}.')
+        if learn_from not in LEARN_FROM:
+            raise ValueError(f'learn_from of {name} must be one of {LEARN_FROM}, got {learn_from!r}.')
         self.temperature = temperature
         self.noise = noise
+        self.learn_from = learn_from
 
     def score_windows(self, tokens: Tensor, grids: Sequence[WindowGrid]) -> list[Tensor]:
         """Log-odds of windows: each is scored like a token, by the mean of its tokens."""

@@ -22,6 +22,7 @@ class PredictorSelector(LearnedSelector):
         draw: How decisions are made in training, see :class:`LearnedSelector`.
         temperature: Of the straight-through gradient.
         noise: Factor of the Gumbel noise in training.
+        learn_from: Which windows are computed in training, likewise.
     """
 
     def __init__(
@@ -30,9 +31,10 @@ class PredictorSelector(LearnedSelector):
         draw: str = 'topk',
         temperature: float = 1.0,
         noise: float = 1.0,
+        learn_from: str = 'all',
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(embed_dims, draw, temperature, noise, init_cfg)
+        super().__init__(embed_dims, draw, temperature, noise, learn_from, init_cfg)
         self.in_conv = nn.Sequential(nn.LayerNorm(embed_dims), nn.Linear(embed_dims, embed_dims), nn.GELU())
         self.out_conv = nn.Sequential(
             nn.Linear(embed_dims, embed_dims // 2),

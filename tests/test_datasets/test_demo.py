@@ -149,6 +149,7 @@ def test_default_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert default_demo_root() == Path(os.path.expanduser('~/.cache/sparsevit_mm'), DEMO_VERSION)
     monkeypatch.setenv('SPARSEVIT_MM_DEMO', str(tmp_path / 'mine'))
     assert default_demo_root() == tmp_path / 'mine'
+    assert default_demo_root(seed=2) == tmp_path / 'mine-seed2'
 
 
 def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

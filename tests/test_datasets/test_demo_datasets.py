@@ -83,3 +83,14 @@ def test_missing_root_is_made(demo_root: str) -> None:
     fresh = Path(demo_root).with_name('fresh')
     DATASETS.build(dict(type='sparsevit_mm.DemoSegDataset', split='val', data_root=str(fresh), lazy_init=True))
     assert (fresh / 'demo.json').is_file()
+
+
+def test_another_seed_has_a_place_of_its_own(demo_root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip('mmseg')
+    monkeypatch.setenv('SPARSEVIT_MM_DEMO', demo_root)
+    other = DATASETS.build(dict(type='sparsevit_mm.DemoSegDataset', split='val', seed=3, lazy_init=True))
+    assert other.data_root == f'{demo_root}-seed3'
+    first, second = (Path(root, 'images/val/000000.jpg').read_bytes() for root in (demo_root, other.data_root))
+    assert first != second
+    with pytest.raises(ValueError, match='seed of the demo set must be an integer from 0 on, got -1'):
+        DATASETS.build(dict(type='sparsevit_mm.DemoSegDataset', split='val', seed=-1))

@@ -83,9 +83,11 @@ def test_the_ratio_with_a_fixed_number_is_the_mean_probability_of_the_living():
     torch.testing.assert_close(predictor().keep_ratio(scores, None, alive), expected)
 
 
+@pytest.mark.parametrize('learn_from', ['kept', 'all'])
 @pytest.mark.parametrize('with_cp', [False, True])
-def test_sparse_swin_learns_what_it_keeps(tiny_swin_cfg, with_cp):
-    model = SparseSwin(**tiny_swin_cfg, selector=PREDICTOR, sparsity=0.5, with_cp=with_cp).train()
+def test_sparse_swin_learns_what_it_keeps(tiny_swin_cfg, with_cp, learn_from):
+    selector = PREDICTOR | dict(learn_from=learn_from)
+    model = SparseSwin(**tiny_swin_cfg, selector=selector, sparsity=0.5, with_cp=with_cp).train()
     model.init_weights()
     sum(out.square().mean() for out in model(torch.randn(2, 3, 90, 70))).backward()
     for name, parameter in model.named_parameters():
@@ -100,10 +102,10 @@ def test_sparse_swin_learns_what_it_keeps(tiny_swin_cfg, with_cp):
     assert not model.keep_ratios, 'ratios of an earlier forward must not reach a later loss'
 
 
-def test_decisions_do_not_change_what_sparse_swin_computes(tiny_swin_cfg):
-    model = SparseSwin(
-        **tiny_swin_cfg, selector=PREDICTOR | dict(noise=0), sparsity=(0.3, 0.5, 0.7), drop_path_rate=0.0
-    )
+@pytest.mark.parametrize('learn_from', ['kept', 'all'])
+def test_decisions_do_not_change_what_sparse_swin_computes(tiny_swin_cfg, learn_from):
+    selector = PREDICTOR | dict(noise=0, learn_from=learn_from)
+    model = SparseSwin(**tiny_swin_cfg, selector=selector, sparsity=(0.3, 0.5, 0.7), drop_path_rate=0.0)
     model.init_weights()
     image = torch.randn(2, 3, 90, 70)
     learning = model.train()(image)
@@ -111,6 +113,30 @@ def test_decisions_do_not_change_what_sparse_swin_computes(tiny_swin_cfg):
         computed = model.eval()(image)
     for a, b in zip(learning, computed):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('learn_from', ['kept', 'all'])
+def test_pruned_windows_teach_where_all_are_computed(tiny_swin_cfg, monkeypatch, learn_from):
+    selector = PREDICTOR | dict(noise=0, learn_from=learn_from)
+    model = SparseSwin(**tiny_swin_cfg, selector=selector, sparsity=0.5, drop_path_rate=0.0).train()
+    model.init_weights()
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    first, seen = model.stages[0].selector, []
+    score = first.score_windows
+
+    def watch(tokens, grids):
+        scores = score(tokens, grids)
+        scores[0].retain_grad()
+        seen.append(scores[0])
+        return scores
+
+    monkeypatch.setattr(first, 'score_windows', watch)
+    with model.record_selections() as records:
+        sum((i + out).square().mean() for i, out in enumerate(model(torch.randn(2, 3, 90, 70)))).backward()
+    taught = seen[0].grad != 0
+    kept = torch.zeros_like(taught).scatter(1, records[0].kept, True)
+    assert torch.equal(taught, kept if learn_from == 'kept' else torch.ones_like(kept))
 
 
 def test_an_idle_selector_stays_in_the_graph(tiny_swin_cfg):
@@ -125,6 +151,12 @@ def test_bad_arguments():
         predictor(draw='x')
     with pytest.raises(ValueError, match=r'embed_dims of PredictorSelector .* 4 at least: 2'):
         predictor(2)
+    with pytest.raises(ValueError, match='noise of PredictorSelector must be 0 or more, got -1'):
+        predictor(noise=-1)
+    with pytest.raises(
+        ValueError, match=r"learn_from of PredictorSelector must be one of \('all', 'kept'\), got 'none'"
+    ):
+        predictor(learn_from='none')
     with pytest.raises(ValueError, match='temperature of PredictorSelector must be above 0, got 0'):
         predictor(temperature=0)
     with pytest.raises(ValueError, match=r"draw='gumbel'.*use draw='topk'"):

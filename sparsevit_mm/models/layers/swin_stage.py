@@ -14,6 +14,7 @@ from ...ops import (
     build_route,
     build_window_grid,
     drop_spill_row,
+    keep_mask,
     rank_units,
     straight_through,
 )
@@ -99,16 +100,18 @@ class SwinStage(WindowStage):
         routes: dict[tuple[int, int], WindowRoute] = {}
         for i, (block, grid, count) in enumerate(zip(self.blocks, grids, kept)):
             chosen = decisions = None
+            everywhere = False
             if i in pruned:
                 if not rankings:
                     tokens = drop_spill_row(rows, batch) if spill else rows.view_as(x)
                     rankings = self._rank(tokens, [grids[j] for j in pruned])
-                chosen, decisions = rankings[grid.shift].best(count)
-                if observe is not None and rankings[grid.shift].ratio is not None:
-                    observe.wanted(i, rankings[grid.shift].ratio)
-            key = (grid.shift, count)
+                ranking = rankings[grid.shift]
+                chosen, decisions, everywhere = ranking.best(count), ranking.decisions(count), ranking.everywhere
+                if observe is not None and ranking.ratio is not None:
+                    observe.wanted(i, ranking.ratio)
+            key = (grid.shift, grid.num_windows if everywhere else count)
             if key not in routes:
-                routes[key] = build_route(grid, batch, chosen)
+                routes[key] = build_route(grid, batch, None if everywhere else chosen)
             if observe is not None:
                 observe.computed(i, grid, chosen, batch)
             rows = block(rows, routes[key], grid, decisions)
@@ -130,6 +133,7 @@ class SwinStage(WindowStage):
                 noisy=noisy,
                 temperature=selector.temperature if learning else 1.0,
                 ratio=selector.keep_ratio(scores, None) if learning else None,
+                everywhere=learning and selector.learn_from == 'all',
             )
         return rankings
 
@@ -143,16 +147,24 @@ class _Ranking:
         noisy: ``[B, nW]`` perturbed log-odds where a selector is learning from them.
         temperature: Of the straight-through gradient.
         ratio: ``[B]`` the fraction of windows that the selector would keep if it were free.
+        everywhere: Whether all windows are computed, so that all have a decision.
     """
 
     order: Tensor
     noisy: Tensor | None
     temperature: float
     ratio: Tensor | None
+    everywhere: bool
 
-    def best(self, count: int) -> tuple[Tensor, Tensor | None]:
-        """``[B, K]`` indices of the best windows, and decisions that teach the selector."""
-        chosen = self.order[:, :count]
+    def best(self, count: int) -> Tensor:
+        """``[B, K]`` indices of the best windows."""
+        return self.order[:, :count]
+
+    def decisions(self, count: int) -> Tensor | None:
+        """Decisions that teach the selector: ones ``[B, K]`` of the best windows, or ``[B, nW]`` of all."""
         if self.noisy is None:
-            return chosen, None
-        return chosen, straight_through(torch.ones_like(chosen), self.noisy.gather(1, chosen), self.temperature)
+            return None
+        best = self.best(count)
+        if self.everywhere:
+            return straight_through(keep_mask(best, self.noisy.shape[1]), self.noisy, self.temperature)
+        return straight_through(torch.ones_like(best), self.noisy.gather(1, best), self.temperature)

@@ -94,9 +94,9 @@ class WindowBlock(BaseModule):
             rows: ``[R, C]`` the maps of the batch as rows. Changed in place where that is safe.
             route: The rows to compute.
             grid: The windows that the route was built from.
-            decisions: ``[B, K]`` ones with a gradient to the selector that chose the windows. A window's result is
-                ``x + decision * (block(x) - x)``, so what the block does for the loss decides whether its window
-                should have been chosen.
+            decisions: ``[B, K]`` 1 or 0 for the windows of the route, with a gradient to the selector that chose them.
+                A window's result is ``x + decision * (block(x) - x)``, so what the block does for the loss decides
+                whether its window should have been chosen.
 
         Returns:
             ``[R, C]``.

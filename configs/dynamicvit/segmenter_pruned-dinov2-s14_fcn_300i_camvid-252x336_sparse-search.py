@@ -1,4 +1,4 @@
-# UPerNet with a DINOv2 ViT-S/14 and a narrow head on CamVid. Step 3 of a search: a sparsity within a budget.
+# Segmenter's linear head on a DINOv2 ViT-S/14, on CamVid. Step 3 of a search: a sparsity within a budget.
 #
 # Step 4 is best_config.py: it trains at what was found, with the hooks below.
 #
@@ -6,11 +6,11 @@
 # Command: python tools/search_sparsity.py THIS_FILE CHECKPOINT
 #          (CHECKPOINT is of step 2)
 # Expect:  no published number; report.md and best_config.py in the work dir.
-_base_ = './upernet_pruned-dinov2-s14_2k_camvid-360x480_sparse-adapt.py'
+_base_ = './segmenter_pruned-dinov2-s14_fcn_300i_camvid-252x336_sparse-adapt.py'
 
 custom_hooks = [
-    dict(type='sparsevit_mm.DistillationHook', teacher='self', feature_weight=0.0),
-    dict(type='sparsevit_mm.SparsityLogHook', shape=(360, 480), interval=10),
+    dict(type='sparsevit_mm.DistillationHook', teacher='self', kept_only=True),
+    dict(type='sparsevit_mm.SparsityLogHook', shape=(252, 336), interval=10),
 ]
 
 test_cfg = dict(type='sparsevit_mm.SparsitySearchLoop', budget=0.7, budget_metric='latency', trials=30)
