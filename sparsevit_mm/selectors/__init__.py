@@ -4,6 +4,7 @@ from .base import Selector, build_selector, build_window_selector
 from .class_attention import ClassAttentionSelector
 from .learned import LearnedSelector
 from .magnitude import MagnitudeSelector
+from .multi_head import MultiHeadSelector
 from .predictor import PredictorSelector
 from .random import RandomSelector
 
@@ -11,6 +12,7 @@ __all__ = [
     'ClassAttentionSelector',
     'LearnedSelector',
     'MagnitudeSelector',
+    'MultiHeadSelector',
     'PredictorSelector',
     'RandomSelector',
     'Selector',

@@ -27,6 +27,8 @@ class Selector(BaseModule):
     learns = False
     #: Whether :meth:`forward` wants the attention that the class token pays to each token.
     wants_class_attention = False
+    #: Whether the constructor takes ``num_heads``, the attention heads of the block that follows.
+    wants_num_heads = False
 
     def __init__(self, embed_dims: int | None = None, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -77,12 +79,13 @@ class Selector(BaseModule):
         return 0
 
 
-def build_selector(config: Mapping[str, Any], embed_dims: int) -> Selector:
+def build_selector(config: Mapping[str, Any], embed_dims: int, num_heads: int | None = None) -> Selector:
     """A selector from its config.
 
     Args:
         config: ``type``, and the arguments of the selector.
         embed_dims: Channels of the features that it will score.
+        num_heads: Attention heads there, for selectors that want it.
 
     Raises:
         ValueError: If the config is none, or the selector is unknown or refuses its arguments.
@@ -95,7 +98,10 @@ def build_selector(config: Mapping[str, Any], embed_dims: int) -> Selector:
         name for name, cls in MODELS.module_dict.items() if isinstance(cls, type) and issubclass(cls, Selector)
     )
     try:
-        selector = MODELS.build({'embed_dims': embed_dims, **config})
+        known_dims = dict(embed_dims=embed_dims)
+        if num_heads is not None and getattr(MODELS.get(config['type']), 'wants_num_heads', False):
+            known_dims['num_heads'] = num_heads
+        selector = MODELS.build({**known_dims, **config})
     except (KeyError, TypeError) as error:
         raise ValueError(f'selector {dict(config)} cannot be built: {error}. Known: {", ".join(known)}.') from error
     if not isinstance(selector, Selector):
@@ -105,13 +111,13 @@ def build_selector(config: Mapping[str, Any], embed_dims: int) -> Selector:
     return selector
 
 
-def build_window_selector(config: Mapping[str, Any], embed_dims: int) -> Selector:
+def build_window_selector(config: Mapping[str, Any], embed_dims: int, num_heads: int | None = None) -> Selector:
     """A selector for windows, of which a fixed number stays in training too.
 
     Raises:
         ValueError: As :func:`build_selector`, and for a selector that scores tokens only or draws freely.
     """
-    selector = build_selector(config, embed_dims)
+    selector = build_selector(config, embed_dims, num_heads)
     name = type(selector).__name__
     if selector.wants_class_attention:
         raise ValueError(f'selector {name} ranks by a class token, and a backbone with windows has none.')

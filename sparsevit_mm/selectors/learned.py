@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from ..ops import WindowGrid, keep_mask, perturb, pool_windows, rank_units, straight_through
 from .base import Selector
 
-__all__ = ['LearnedSelector']
+__all__ = ['LearnedSelector', 'linear_in_float32', 'mean_over_alive']
 
 DRAWS = ('topk', 'gumbel')
 LEARN_FROM = ('all', 'kept')
@@ -110,3 +111,16 @@ class LearnedSelector(Selector):
             return decisions.mean(1)
         chance = torch.sigmoid(scores)
         return (chance if alive is None else chance * alive.detach()).mean(1)
+
+
+def linear_in_float32(x: Tensor, layer: nn.Linear) -> Tensor:
+    """A linear layer in float32, also where a whole model is in half precision."""
+    return F.linear(x, layer.weight.float(), layer.bias.float())
+
+
+def mean_over_alive(x: Tensor, alive: Tensor | None) -> Tensor:
+    """Mean over the units that are alive, ``[B, L, ...] -> [B, 1, ...]``; zeros where none is, and not 0 / 0."""
+    if alive is None:
+        return x.mean(1, keepdim=True)
+    weights = alive.to(x.dtype).reshape(*alive.shape, *[1] * (x.ndim - 2))
+    return (x * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True).clamp(min=1e-6)

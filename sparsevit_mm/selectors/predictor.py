@@ -4,7 +4,7 @@ from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from .learned import LearnedSelector
+from .learned import LearnedSelector, linear_in_float32, mean_over_alive
 
 __all__ = ['PredictorSelector']
 
@@ -69,27 +69,15 @@ class PredictorSelector(LearnedSelector):
         norm, linear, activation = self.in_conv
         # Parameters may be in half precision where a whole model is.
         x = F.layer_norm(tokens.float(), norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps)
-        x = activation(_linear(x, linear))
+        x = activation(linear_in_float32(x, linear))
         local, shared = x.split([x.shape[-1] // 2, x.shape[-1] - x.shape[-1] // 2], dim=-1)
-        shared = _mean_over_alive(shared, alive).expand(-1, x.shape[1], -1)
+        shared = mean_over_alive(shared, alive).expand(-1, x.shape[1], -1)
         x = torch.cat([local, shared], dim=-1)
         for layer in self.out_conv:
-            x = _linear(x, layer) if isinstance(layer, nn.Linear) else layer(x)
+            x = linear_in_float32(x, layer) if isinstance(layer, nn.Linear) else layer(x)
         return x
 
     def count_macs(self, num_units: int) -> int:
         """Multiply-adds of scoring so many units of one image."""
         weights = [layer.weight.numel() for layer in (*self.in_conv, *self.out_conv) if isinstance(layer, nn.Linear)]
         return num_units * sum(weights)
-
-
-def _linear(x: Tensor, layer: nn.Linear) -> Tensor:
-    return F.linear(x, layer.weight.float(), layer.bias.float())
-
-
-def _mean_over_alive(x: Tensor, alive: Tensor | None) -> Tensor:
-    """``[B, L, C] -> [B, 1, C]``; zeros where nothing is alive, and not 0 / 0."""
-    if alive is None:
-        return x.mean(1, keepdim=True)
-    weights = alive.to(x.dtype)[..., None]
-    return (x * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True).clamp(min=1e-6)

@@ -66,8 +66,9 @@ def _two_path_stage(
     sites: Sequence[Sequence[int]],
     selector: dict,
 ) -> TwoPathSwinStage:
-    window_size, dims = blocks[0]['window_size'], blocks[0]['embed_dims']
+    window_size, dims, num_heads = (blocks[0][name] for name in ('window_size', 'embed_dims', 'num_heads'))
     first = sites[stage][0] if sites[stage] else len(blocks)
     built = [WindowBlock(**arguments) for arguments in blocks[:first]]
     built += [TwoPathWindowBlock(**arguments) for arguments in blocks[first:]]
-    return TwoPathSwinStage(built, window_size, PathSelectors(selector, dims, sites[stage]), merging)
+    selectors = PathSelectors(selector, dims, sites[stage], num_heads)
+    return TwoPathSwinStage(built, window_size, selectors, merging)

@@ -170,7 +170,7 @@ class PrunedViT(SparseBackbone):
             for rate in torch.linspace(0, drop_path_rate, num_layers, device='cpu').tolist()
         )
         self.norm1_name = self._add_norm(norm_cfg, embed_dims, 1) if final_norm else None
-        self.site_selectors = TokenSites(selector, embed_dims, self.site_blocks, self.num_prefix, reactivate)
+        self.site_selectors = TokenSites(selector, embed_dims, num_heads, self.site_blocks, self.num_prefix, reactivate)
         self.register_load_state_dict_pre_hook(fit_vit_positions)
         self._freeze()
         self.sparsity = sparsity

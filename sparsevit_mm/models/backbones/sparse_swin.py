@@ -55,10 +55,9 @@ class SparseSwin(SwinBody):
 def _window_stage(
     stage: int, blocks: Sequence[dict[str, Any]], merging: nn.Module | None, *, selector: dict
 ) -> SwinStage:
-    window_size, dims = blocks[0]['window_size'], blocks[0]['embed_dims']
-    return SwinStage(
-        [WindowBlock(**arguments) for arguments in blocks], window_size, build_window_selector(selector, dims), merging
-    )
+    window_size, dims, num_heads = (blocks[0][name] for name in ('window_size', 'embed_dims', 'num_heads'))
+    built = [WindowBlock(**arguments) for arguments in blocks]
+    return SwinStage(built, window_size, build_window_selector(selector, dims, num_heads), merging)
 
 
 def _sites_of(depths: Sequence[int]) -> SparsityLayout:

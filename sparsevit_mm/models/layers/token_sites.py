@@ -47,6 +47,7 @@ class TokenSites(ModuleList):
     Args:
         config: Config of each selector.
         embed_dims: Channels of the tokens.
+        num_heads: Attention heads of the blocks.
         blocks: Before which a selector decides, ascending.
         prefix: Tokens before those of the image, ``P``; they always stay.
         reactivate: Whether a site chooses from all tokens, and not only from what the one before kept.
@@ -56,9 +57,15 @@ class TokenSites(ModuleList):
     """
 
     def __init__(
-        self, config: Mapping[str, Any], embed_dims: int, blocks: Sequence[int], prefix: int, reactivate: bool
+        self,
+        config: Mapping[str, Any],
+        embed_dims: int,
+        num_heads: int,
+        blocks: Sequence[int],
+        prefix: int,
+        reactivate: bool,
     ) -> None:
-        super().__init__([build_selector(config, embed_dims) for _ in blocks])
+        super().__init__([build_selector(config, embed_dims, num_heads) for _ in blocks])
         if prefix == 0 and any(selector.wants_class_attention for selector in self):
             raise ValueError(
                 f'selector {config["type"]} ranks by the class token, but with_cls_token=False: choose another one.'

@@ -58,13 +58,16 @@ class PathSelectors(ModuleList):
         config: Config of each selector.
         embed_dims: Channels of the features.
         positions: Blocks of the sites, ascending.
+        num_heads: Attention heads of the blocks, if they have any.
 
     Raises:
         ValueError: If the selector cannot be built, or needs a class token.
     """
 
-    def __init__(self, config: Mapping[str, Any], embed_dims: int, positions: Sequence[int]) -> None:
-        super().__init__([_token_selector(config, embed_dims) for _ in positions])
+    def __init__(
+        self, config: Mapping[str, Any], embed_dims: int, positions: Sequence[int], num_heads: int | None = None
+    ) -> None:
+        super().__init__([_token_selector(config, embed_dims, num_heads) for _ in positions])
         self.positions = tuple(positions)
 
     def at(self, block: int) -> Selector | None:
@@ -155,8 +158,8 @@ def mix_paths(
     return mixed.view_as(x)
 
 
-def _token_selector(config: Mapping[str, Any], embed_dims: int) -> Selector:
-    selector = build_selector(config, embed_dims)
+def _token_selector(config: Mapping[str, Any], embed_dims: int, num_heads: int | None) -> Selector:
+    selector = build_selector(config, embed_dims, num_heads)
     if selector.wants_class_attention:
         raise ValueError(
             f'selector {type(selector).__name__} ranks by a class token, and a backbone with fast and slow paths has '
