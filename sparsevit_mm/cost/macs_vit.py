@@ -15,7 +15,7 @@ def _vit_macs(backbone: PrunedViT, shape: tuple[int, int], padded: bool) -> int:
     projection = backbone.patch_embed.projection
     total = math.prod(_patches(backbone, shape))
     macs = total * projection.weight.numel()
-    prefix, present = backbone.num_prefix, total
+    prefix, present, packages = backbone.num_prefix, total, 0
     for i, block in enumerate(backbone.layers):
         if i in backbone.site_blocks:
             site = backbone.site_blocks.index(i)
@@ -23,9 +23,18 @@ def _vit_macs(backbone: PrunedViT, shape: tuple[int, int], padded: bool) -> int:
             pool = total if backbone.reactivate else present
             if count < pool:
                 macs += _selection_macs(backbone, block, site, pool)
+                packages = _packages(backbone, packages)
             present = count
-        macs += _block_macs(block, prefix + present)
+        macs += _block_macs(block, prefix + present + packages)
     return macs
+
+
+def _packages(backbone: PrunedViT, before: int) -> int:
+    """Package tokens from a site on that drops something."""
+    if backbone.bypass != 'package':
+        return 0
+    alone = backbone.reactivate or backbone.site_selectors.package == 'merged'
+    return 1 if alone else before + 1
 
 
 def _patches(backbone: PrunedViT, shape: tuple[int, int]) -> tuple[int, int]:

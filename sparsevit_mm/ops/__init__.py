@@ -1,8 +1,9 @@
-"""Pure tensor functions: windows as rows of indices, routes through a token map, ranking, decisions."""
+"""Pure tensor functions: windows as rows of indices, routes through a token map, ranking, decisions, packages."""
 
 from .cache import IndexCache, is_tracing
 from .chunks import rows_per_chunk
-from .decisions import keep_mask, perturb, straight_through
+from .decisions import cut_between, keep_mask, perturb, straight_through
+from .package import fold_tokens, merge_packages, unfold_tokens
 from .ranking import rank_units
 from .routes import WindowRoute, add_spill_row, build_route, drop_spill_row, write_rows
 from .tokens import gather_tokens, put_tokens
@@ -15,16 +16,20 @@ __all__ = [
     'add_spill_row',
     'build_route',
     'build_window_grid',
+    'cut_between',
     'drop_spill_row',
+    'fold_tokens',
     'gather_tokens',
     'is_tracing',
     'keep_mask',
+    'merge_packages',
     'perturb',
     'pool_windows',
     'put_tokens',
     'rank_units',
     'rows_per_chunk',
     'straight_through',
+    'unfold_tokens',
     'window_token_counts',
     'write_rows',
 ]

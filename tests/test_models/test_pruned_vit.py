@@ -9,6 +9,9 @@ from sparsevit_mm.models.layers.vit_block import masked_softmax
 from sparsevit_mm.selectors import Selector
 
 TINY = dict(img_size=64, patch_size=16, embed_dims=32, num_layers=5, num_heads=4, out_indices=(0, 2, 4))
+PACKED = dict(bypass='package', package='separate')
+MERGED = dict(bypass='package', package='merged')
+BYPASSES = [{}, PACKED, MERGED, MERGED | dict(unfold='reuse')]
 SELECTORS = ('PredictorSelector', 'MagnitudeSelector', 'RandomSelector', 'ClassAttentionSelector')
 
 
@@ -66,10 +69,12 @@ def _maps(outs: tuple) -> list[torch.Tensor]:
     return [part for out in outs for part in (out if isinstance(out, list) else [out])]
 
 
+@pytest.mark.parametrize('bypass', BYPASSES)
 @pytest.mark.parametrize('reactivate', [False, True])
-def test_masked_and_gathered_give_the_same_maps(reactivate):
+def test_masked_and_gathered_give_the_same_maps(reactivate, bypass):
     selector = dict(type='sparsevit_mm.PredictorSelector', noise=0)
-    model = tiny(selector, sparsity=(0.3, 0.6), reactivate=reactivate, final_norm=True, output_cls_token=True)
+    options = dict(reactivate=reactivate, final_norm=True, output_cls_token=True, **bypass)
+    model = tiny(selector, sparsity=(0.3, 0.6), **options)
     image = torch.randn(3, 3, 80, 96)
     with model.record_selections() as masked_records:
         masked = model.train()(image)
@@ -139,9 +144,10 @@ def test_reactivation_may_end_a_pause():
     assert records[0].kept.tolist() == [[12, 13, 14, 15]] and records[-1].kept.tolist() == [[0, 1, 2, 3]]
 
 
+@pytest.mark.parametrize('bypass', BYPASSES[:3])
 @pytest.mark.parametrize('selector', SELECTORS)
-def test_images_do_not_depend_on_their_batch(selector):
-    model = tiny(selector, sparsity=(0.3, 0.6))
+def test_images_do_not_depend_on_their_batch(selector, bypass):
+    model = tiny(selector, sparsity=(0.3, 0.6), **bypass)
     images = torch.randn(3, 3, 70, 90)
     with torch.no_grad():
         together = model(images)[-1]
@@ -149,10 +155,11 @@ def test_images_do_not_depend_on_their_batch(selector):
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize('bypass', BYPASSES)
 @pytest.mark.parametrize('sparsity', [0.0, (0.0, 0.5), 0.5])
 @pytest.mark.parametrize('draw', ['topk', 'gumbel'])
-def test_every_parameter_gets_a_gradient(sparsity, draw):
-    model = tiny(selector='PredictorSelector', sparsity=sparsity).train()
+def test_every_parameter_gets_a_gradient(sparsity, draw, bypass):
+    model = tiny(selector='PredictorSelector', sparsity=sparsity, **bypass).train()
     for selector in model.site_selectors:
         selector.draw = draw
     sum(out.square().mean() for out in model(torch.randn(2, 3, 64, 64))).backward()
@@ -173,11 +180,12 @@ def test_selectors_that_do_not_learn_train_on_fewer_tokens():
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_checkpointing_changes_nothing():
+@pytest.mark.parametrize('bypass', BYPASSES[:3])
+def test_checkpointing_changes_nothing(bypass):
     grads = []
     for with_cp in (False, True):
         torch.manual_seed(0)
-        model = tiny(sparsity=0.5, with_cp=with_cp).train()
+        model = tiny(sparsity=0.5, with_cp=with_cp, **bypass).train()
         torch.manual_seed(1)
         sum(out.square().mean() for out in model(torch.randn(2, 3, 64, 64))).backward()
         grads.append([parameter.grad.clone() for parameter in model.parameters()])
@@ -185,9 +193,10 @@ def test_checkpointing_changes_nothing():
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize('bypass', BYPASSES[:3])
 @pytest.mark.parametrize('training', [True, False])
-def test_bfloat16_autocast(training):
-    model = tiny(sparsity=0.5).train(training)
+def test_bfloat16_autocast(training, bypass):
+    model = tiny(sparsity=0.5, **bypass).train(training)
     with torch.autocast('cpu', dtype=torch.bfloat16):
         outs = model(torch.randn(2, 3, 64, 64))
         sum(out.float().square().mean() for out in outs).backward()
@@ -220,7 +229,9 @@ def test_the_gradient_of_a_dropped_token_is_that_of_the_weight_it_would_have():
 
 @pytest.mark.parametrize('reactivate', [False, True])
 @pytest.mark.parametrize('selector', SELECTORS)
-@pytest.mark.parametrize('options', [{}, dict(patch_pad=4, num_fcs=3), dict(layer_scale_init_value=0.1)])
+@pytest.mark.parametrize(
+    'options', [{}, dict(patch_pad=4, num_fcs=3), dict(layer_scale_init_value=0.1), PACKED, MERGED]
+)
 def test_macs_are_what_runs(selector, reactivate, options):
     model = tiny(selector, sparsity=(0.3, 0.6), reactivate=reactivate, **options)
     assert measure_macs(model, (70, 90)) == pytest.approx(count_macs(model, (70, 90)), rel=0.001)
@@ -234,6 +245,65 @@ def test_macs_of_deit_small_are_those_of_dynamicvit(sparsity, published):
     """DynamicViT, table 1: keep ratios 1, 0.9, 0.8 and 0.7 at 224x224. Its figures are cut off, not rounded."""
     model = PrunedViT(embed_dims=384, num_heads=6, patch_bias=True, final_norm=True, sparsity=sparsity)
     assert count_macs(model, (224, 224)) / 1e9 == pytest.approx(published, abs=0.11)
+
+
+@pytest.mark.parametrize('selector', ['PredictorSelector', 'MagnitudeSelector'])
+@pytest.mark.parametrize('package', ['separate', 'merged'])
+def test_packages_take_part_and_hand_on_what_they_learned(selector, package):
+    """Image by image, with lists instead of masks and gathers, and the selections that were recorded."""
+    model = tiny(selector, sparsity=(0.3, 0.6), bypass='package', package=package, out_indices=(2, 4))
+    images = torch.randn(2, 3, 64, 80)
+    with torch.no_grad(), model.record_selections() as records:
+        outs = model(images)
+        kept = {record.block: record.kept for record in records}
+        for b in range(2):
+            x = model._embed(images[b : b + 1])[0][0]  # [1 + L, C]
+            alive, packages = list(range(1, len(x))), []  # of (token, as it was, mass, members)
+            for block, layer in enumerate(model.layers):
+                if block in model.site_blocks:
+                    stay = (kept[block][b] + 1).tolist()
+                    gone = [t for t in alive if t not in stay]
+                    weights = torch.ones(len(gone))
+                    if selector == 'PredictorSelector':
+                        site = model.site_selectors[model.site_blocks.index(block)]
+                        odds = dict(zip(alive, site(x[alive][None])[0]))
+                        weights = torch.stack([odds[t] for t in gone]).sigmoid()
+                    token, mass = (weights @ x[gone]) / weights.sum(), weights.sum()
+                    if packages and package == 'merged':
+                        (old, _, old_mass, old_gone) = packages.pop()
+                        token, mass, gone = (
+                            (old * old_mass + token * mass) / (old_mass + mass),
+                            old_mass + mass,
+                            gone + old_gone,
+                        )
+                    packages.append((token, token, mass, gone))
+                    alive = stay
+                rows = [0, *alive]
+                y = layer(torch.stack([*x[rows], *(package[0] for package in packages)])[None])[0]
+                x[rows] = y[: len(rows)]
+                for i, (token, _, mass, gone) in enumerate(packages):
+                    new = y[len(rows) + i]
+                    x[gone] += new - token
+                    packages[i] = (new, new, mass, gone)
+                if block in (2, 4):
+                    out = outs[(2, 4).index(block)][b].flatten(1).T
+                    torch.testing.assert_close(out, x[1:], rtol=1e-3, atol=1e-4)
+
+
+def test_a_package_without_members_is_not_attended_to():
+    """Where free decisions drop nothing there is no package, and no 0 / 0."""
+    selector = dict(type='sparsevit_mm.PredictorSelector', draw='gumbel', noise=0)
+    model = tiny(selector, sparsity=0.5, bypass='package').train()
+    for site in model.site_selectors:
+        site.out_conv[-2].weight.data.zero_()
+        site.out_conv[-2].bias.data = torch.tensor([5.0, -5.0])  # all stay
+    image = torch.randn(2, 3, 64, 64)
+    outs = model(image)
+    model.sparsity = 0.0
+    for a, b in zip(outs, model(image)):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    sum(out.square().mean() for out in outs).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
 
 
 def test_records_show_where_the_tokens_stand():
@@ -258,8 +328,9 @@ def test_bad_arguments():
         tiny(site_blocks=(3, 1))
     with pytest.raises(ValueError, match=r'sparsity must not decrease within a stage'):
         tiny(sparsity=(0.5, 0.2))
-    with pytest.raises(ValueError, match='bypass of PrunedViT must be one of'):
-        tiny(bypass='fast')
+    for option in ('bypass', 'package', 'unfold'):
+        with pytest.raises(ValueError, match=f"{option} of PrunedViT must be one of .*, got 'fast'"):
+            tiny(**{option: 'fast'})
     with pytest.raises(ValueError, match='num_heads=5 must divide embed_dims=32'):
         tiny(num_heads=5)
     with pytest.raises(ValueError, match='ClassAttentionSelector ranks by the class token, but with_cls_token=False'):

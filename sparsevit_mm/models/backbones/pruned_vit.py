@@ -19,7 +19,9 @@ from .stage_log import StageLog
 
 __all__ = ['PrunedViT']
 
-BYPASSES = ('reuse',)
+BYPASSES = ('reuse', 'package')
+PACKAGES = ('separate', 'merged')
+UNFOLDS = ('residual', 'reuse')
 
 
 @MODELS.register_module()
@@ -29,6 +31,10 @@ class PrunedViT(SparseBackbone):
     Takes every argument of mmseg's ``VisionTransformer`` and has its state-dict keys. At sparsity 0 it is that
     backbone. Before each block of ``site_blocks`` a selector scores the tokens; the best stay, the others keep the
     features they have and stand at their places in every output map. The class token is never dropped.
+
+    With ``bypass='package'`` what a site drops goes on as a package token, the mean of it weighted by the scores, which
+    later blocks attend to (SPViT, arXiv 2112.13890). In a map a dropped token then is its own last features plus what
+    its package has learned since; the paper is silent about maps, so that is our choice.
 
     A selector that learns is trained with all tokens: those dropped are masked out of attention and keep their
     features, so that the decisions get a gradient. In evaluation, and with selectors that do not learn, only the
@@ -71,10 +77,15 @@ class PrunedViT(SparseBackbone):
         sparsity: Fraction of the image's tokens that is not computed from a site on, for all sites or one value each.
             DynamicViT's keep ratio of 0.7 is ``(.3, .51, .657)``.
         selector: Config of the selectors, one a site.
-        bypass: What dropped tokens do; ``'reuse'`` keeps their last features.
+        bypass: What dropped tokens do: with ``'reuse'`` they keep their last features, with ``'package'`` they go
+            into a package token.
         reactivate: Whether a site may take up tokens again that an earlier one dropped (SViT, arXiv 2310.12873, found
             that dense tasks want it). Otherwise a site chooses from what the one before kept.
         layer_scale_init_value: Start of a factor a channel on the branches, as in DINOv2; 0 for none.
+        package: ``'separate'`` makes a package token a site, as SPViT's ViT; ``'merged'`` puts later ones into the
+            first, as its PiT. With ``reactivate`` each site packs all that it leaves out anew.
+        unfold: What a map shows of tokens in a package: with ``'residual'`` their last features plus what the package
+            has learned, with ``'reuse'`` the former only.
 
     Raises:
         ValueError: If arguments contradict each other, or a site or the sparsity is not valid.
@@ -117,12 +128,19 @@ class PrunedViT(SparseBackbone):
         bypass: str = 'reuse',
         reactivate: bool = False,
         layer_scale_init_value: float = 0.0,
+        package: str = 'separate',
+        unfold: str = 'residual',
     ) -> None:
         super().__init__(init_cfg=init_cfg_of(init_cfg, pretrained))
         self.out_indices = _out_blocks(out_indices, num_layers)
         self.site_blocks = checked_site_blocks(site_blocks, num_layers, f'num_layers={num_layers}')
-        if bypass not in BYPASSES:
-            raise ValueError(f'bypass of PrunedViT must be one of {BYPASSES}, got {bypass!r}.')
+        for option, value, allowed in (
+            ('bypass', bypass, BYPASSES),
+            ('package', package, PACKAGES),
+            ('unfold', unfold, UNFOLDS),
+        ):
+            if value not in allowed:
+                raise ValueError(f'{option} of PrunedViT must be one of {allowed}, got {value!r}.')
         if num_heads < 1 or embed_dims % num_heads:
             raise ValueError(f'num_heads={num_heads} must divide embed_dims={embed_dims}.')
         if output_cls_token and not with_cls_token:
@@ -170,7 +188,16 @@ class PrunedViT(SparseBackbone):
             for rate in torch.linspace(0, drop_path_rate, num_layers, device='cpu').tolist()
         )
         self.norm1_name = self._add_norm(norm_cfg, embed_dims, 1) if final_norm else None
-        self.site_selectors = TokenSites(selector, embed_dims, num_heads, self.site_blocks, self.num_prefix, reactivate)
+        self.site_selectors = TokenSites(
+            selector,
+            embed_dims,
+            num_heads,
+            self.site_blocks,
+            self.num_prefix,
+            reactivate,
+            package if bypass == 'package' else None,
+            unfold,
+        )
         self.register_load_state_dict_pre_hook(fit_vit_positions)
         self._freeze()
         self.sparsity = sparsity

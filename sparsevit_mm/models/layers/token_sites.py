@@ -13,6 +13,7 @@ from ...ops import gather_tokens, keep_mask, put_tokens, rank_units
 from ...selectors import Selector, build_selector
 from ...sparsity import keep_count
 from .idle import keep_in_graph
+from .packages import Packages, run_with_packages
 from .two_path import PathObserver
 
 __all__ = ['TokenSites', 'TokenState']
@@ -51,6 +52,10 @@ class TokenSites(ModuleList):
         blocks: Before which a selector decides, ascending.
         prefix: Tokens before those of the image, ``P``; they always stay.
         reactivate: Whether a site chooses from all tokens, and not only from what the one before kept.
+        package: Where dropped tokens go: ``'separate'`` into a package token a site, ``'merged'`` into one for all
+            sites, ``None`` nowhere. Where tokens can come back, each site packs all that it leaves out anew.
+        unfold: Whether tokens that went into a package get what it has learned, ``'residual'``, or stay as they were,
+            ``'reuse'``.
 
     Raises:
         ValueError: If the selector cannot be built, or needs a class token where there is none.
@@ -64,6 +69,8 @@ class TokenSites(ModuleList):
         blocks: Sequence[int],
         prefix: int,
         reactivate: bool,
+        package: str | None = None,
+        unfold: str = 'residual',
     ) -> None:
         super().__init__([build_selector(config, embed_dims, num_heads) for _ in blocks])
         if prefix == 0 and any(selector.wants_class_attention for selector in self):
@@ -71,6 +78,7 @@ class TokenSites(ModuleList):
                 f'selector {config["type"]} ranks by the class token, but with_cls_token=False: choose another one.'
             )
         self.blocks, self.prefix, self.reactivate = tuple(blocks), prefix, reactivate
+        self.package, self.unfold = package, unfold
 
     def learning(self) -> bool:
         """Whether decisions get a gradient in a pass that starts now."""
@@ -116,23 +124,27 @@ class TokenSites(ModuleList):
     ) -> Iterator[TokenState]:
         prefix, total = self.prefix, x.shape[1] - self.prefix
         index: Tensor | None = None  # [B, P + K] tokens that are computed, None for all
+        packages: Packages | None = None
         active = x
         for i, layer in enumerate(layers):
             if i in self.blocks:
                 count = counts[self.blocks.index(i)]
                 if count < (total if self.reactivate else active.shape[1] - prefix):
-                    x = _whole(x, index, active)
-                    chosen = self._choose(i, layer, x if self.reactivate else active, count)
+                    x, packages = self._unfolded(_whole(x, index, active), packages)
+                    pool = x if self.reactivate else active
+                    scores = self._score(i, layer, pool, None).detach()
+                    chosen = rank_units(scores)[:, :count].sort(dim=1).values
+                    if self.package is not None:
+                        gone = ~keep_mask(chosen, scores.shape[1])
+                        packages = self._pack(packages, pool, scores, gone.float(), self._at(i).learns, index, total)
+                    chosen = self._with_prefix(chosen)
                     index = chosen if self.reactivate or index is None else index.gather(1, chosen)
                     active = gather_tokens(x, index)
-                elif count == total and index is not None:  # all of them again
-                    active = x = _whole(x, index, active)
-                    index = None
             kept = None if index is None else index[:, prefix:] - prefix
             self._tell(observe, i, hw_shape, kept, len(x))
-            active = layer(active)
+            active, packages = run_with_packages(layer, active, None, packages)
             if i in wanted:
-                x = _whole(x, index, active)
+                x, packages = self._unfolded(_whole(x, index, active), packages)
                 yield TokenState(i, x, kept)
 
     def _run_masked(
@@ -144,24 +156,71 @@ class TokenSites(ModuleList):
         hw_shape: tuple[int, int],
         observe: PathObserver | None,
     ) -> Iterator[TokenState]:
-        total = x.shape[1] - self.prefix
+        prefix, total = self.prefix, x.shape[1] - self.prefix
         alive: Tensor | None = None  # [B, L] decisions
         kept: Tensor | None = None
+        packages: Packages | None = None
         for i, layer in enumerate(layers):
             if i in self.blocks:
                 selector = self._at(i)
                 if (count := counts[self.blocks.index(i)]) < total:
+                    x, packages = self._unfolded(x, packages)
                     before = None if self.reactivate else alive
                     scores = self._score(i, layer, x, before)
                     alive, kept = selector.decide(scores, count, before)
                     if observe is not None:
                         observe.wanted(i, selector.keep_ratio(scores, alive, before))
+                    if self.package is not None:
+                        gone = (1 if before is None else before) - alive
+                        packages = self._pack(packages, x, scores, gone, selector.learns, None, total)
                 else:
                     x = keep_in_graph(x, selector)
             if alive is None or kept is not None:
                 self._tell(observe, i, hw_shape, kept, len(x))
-            x = layer(x, None if alive is None else F.pad(alive, (self.prefix, 0), value=1.0))
-            yield TokenState(i, x, kept, alive)
+            x, packages = run_with_packages(
+                layer, x, None if alive is None else F.pad(alive, (prefix, 0), value=1.0), packages
+            )
+            if i in wanted:
+                x, packages = self._unfolded(x, packages)
+                yield TokenState(i, x, kept, alive)
+
+    def _pack(
+        self,
+        packages: Packages | None,
+        pool: Tensor,
+        scores: Tensor,
+        gone: Tensor,
+        learns: bool,
+        index: Tensor | None,
+        total: int,
+    ) -> Packages:
+        """The packages from a site on.
+
+        Args:
+            packages: Those before it, unfolded.
+            pool: ``[B, P + N, C]`` the tokens that it chose from.
+            scores: ``[B, N]`` of them.
+            gone: ``[B, N]``, 1 for those that it dropped, with a gradient to the decisions.
+            learns: Whether scores are log-odds, whose probabilities weigh the tokens.
+            index: ``[B, P + N]`` their places, ``None`` for all.
+            total: Tokens of the image ``L``.
+        """
+        weights = gone * torch.sigmoid(scores) if learns else gone
+        members = gone
+        if index is not None and not self.reactivate:
+            members = gone.new_zeros(len(gone), total).scatter(1, index[:, self.prefix :] - self.prefix, gone)
+        new = Packages.fold(pool[:, self.prefix :], weights, members)
+        if packages is None or self.reactivate:
+            return new
+        both = packages.beside(new)
+        return both.merged() if self.package == 'merged' else both
+
+    def _unfolded(self, x: Tensor, packages: Packages | None) -> tuple[Tensor, Packages | None]:
+        """All tokens with what their packages have learned, and the packages after that."""
+        if packages is None or self.unfold == 'reuse':
+            return x, packages
+        image, packages = packages.unfold(x[:, self.prefix :])
+        return torch.cat([x[:, : self.prefix], image], dim=1), packages
 
     def _at(self, block: int) -> Selector:
         return self[self.blocks.index(block)]
@@ -172,12 +231,10 @@ class TokenSites(ModuleList):
         if observe is not None and self.blocks and block >= self.blocks[0]:
             observe.split(block, hw_shape, kept, batch)
 
-    def _choose(self, block: int, layer: nn.Module, tokens: Tensor, count: int) -> Tensor:
-        """Places of the tokens that stay, ``[B, P + K]`` in ascending order, those before the image's first."""
-        scores = self._score(block, layer, tokens, None)
-        chosen = rank_units(scores.detach())[:, :count].sort(dim=1).values + self.prefix
+    def _with_prefix(self, chosen: Tensor) -> Tensor:
+        """Places ``[B, K]`` in the image as places among all tokens, ``[B, P + K]``, those before the image's first."""
         first = torch.arange(self.prefix, device=chosen.device).expand(len(chosen), -1)
-        return torch.cat([first, chosen], dim=1)
+        return torch.cat([first, chosen + self.prefix], dim=1)
 
     def _score(self, block: int, layer: nn.Module, tokens: Tensor, alive: Tensor | None) -> Tensor:
         selector = self._at(block)
