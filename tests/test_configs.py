@@ -25,7 +25,7 @@ STEPS = ('dense', 'adapt', 'search')  # any other suffix is a found or published
 # Backbones with learned selectors, by what their configs have in their names: the sparsity of rho 0.7, and the rates
 # of the dense part and of the selectors.
 LEARNED = {
-    '_pruned-dinov2': ('PrunedViT', (0.3, 0.51, 0.657), 0.1, 5.0),
+    '_pruned-dinov2': ('PrunedViT', (0.3, 0.51, 0.657), 0.1, 2.0),
     '_pruned-': ('PrunedViT', (0.3, 0.51, 0.657), 0.01, 1.0),
     '_dynamic-swin': ('DynamicSwin', (0.3, 0.5, 0.7), 0.2, 1.0),
     '_dynamic-convnext': ('DynamicConvNeXt', (0.3, 0.5, 0.7), 0.2, 1.0),

@@ -30,7 +30,7 @@ param_scheduler = [
 
 rates = {
     'backbone': dict(lr_mult=0.1),
-    'selectors.': dict(lr_mult=5.0),
+    'selectors.': dict(lr_mult=2.0),
     'pos_embed': dict(lr_mult=0.1, decay_mult=0.0),
     'cls_token': dict(lr_mult=0.1, decay_mult=0.0),
 }

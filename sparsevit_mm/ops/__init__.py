@@ -2,7 +2,7 @@
 
 from .cache import IndexCache, is_tracing
 from .chunks import rows_per_chunk
-from .decisions import cut_between, keep_mask, perturb, straight_through
+from .decisions import keep_mask, perturb, straight_through
 from .package import fold_tokens, merge_packages, unfold_tokens
 from .ranking import rank_units
 from .routes import WindowRoute, add_spill_row, build_route, drop_spill_row, write_rows
@@ -16,7 +16,6 @@ __all__ = [
     'add_spill_row',
     'build_route',
     'build_window_grid',
-    'cut_between',
     'drop_spill_row',
     'fold_tokens',
     'gather_tokens',

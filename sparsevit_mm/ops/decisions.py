@@ -8,7 +8,7 @@ Gumbel variables, which makes the choice between "stay" and "go" a Gumbel-softma
 import torch
 from torch import Tensor
 
-__all__ = ['cut_between', 'keep_mask', 'perturb', 'straight_through']
+__all__ = ['keep_mask', 'perturb', 'straight_through']
 
 
 def perturb(log_odds: Tensor, scale: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
@@ -36,26 +36,6 @@ def straight_through(hard: Tensor, log_odds: Tensor, temperature: float) -> Tens
     """
     soft = torch.sigmoid(log_odds / temperature)
     return hard.to(soft.dtype) + (soft - soft.detach())
-
-
-def cut_between(ranked: Tensor, count: int) -> Tensor:
-    """The middle between the lowest score that stays and the highest that goes, without a gradient.
-
-    A fixed number of units is a question of order, not of level. Log-odds less this cut are the soft choice that goes
-    with it; taken as they are they saturate wherever all of them are high, and nothing is learned there.
-
-    Args:
-        ranked: ``[B, U]`` scores; minus infinity for units that cannot stay.
-        count: Units that stay. Where all do, the cut is at the lowest.
-
-    Returns:
-        ``[B, 1]``.
-    """
-    ranked = ranked.detach()
-    if count >= ranked.shape[1]:
-        return ranked.amin(1, keepdim=True)
-    lowest, highest = ranked.topk(count + 1, dim=1).values[:, -2:].split(1, dim=1)
-    return torch.where(highest.isfinite(), (lowest + highest) / 2, lowest)
 
 
 def keep_mask(kept: Tensor, num_units: int) -> Tensor:

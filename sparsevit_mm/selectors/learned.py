@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops import WindowGrid, cut_between, keep_mask, perturb, pool_windows, rank_units, straight_through
+from ..ops import WindowGrid, keep_mask, perturb, pool_windows, rank_units, straight_through
 from .base import Selector
 
 __all__ = ['LearnedSelector', 'linear_in_float32', 'mean_over_alive']
@@ -91,7 +91,6 @@ class LearnedSelector(Selector):
             ranked = noisy if alive is None else noisy.masked_fill(alive.detach() == 0, -torch.inf)
             kept = rank_units(ranked.detach())[:, :count]
             hard = keep_mask(kept, scores.shape[1])
-            noisy = noisy - cut_between(ranked, count)
         else:
             hard = noisy > 0
         decisions = straight_through(hard, noisy, self.temperature)

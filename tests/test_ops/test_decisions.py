@@ -1,6 +1,6 @@
 import torch
 
-from sparsevit_mm.ops import cut_between, keep_mask, perturb, straight_through
+from sparsevit_mm.ops import keep_mask, perturb, straight_through
 
 
 def test_the_noise_makes_choices_as_likely_as_their_probability():
@@ -13,13 +13,6 @@ def test_without_noise_nothing_changes_and_nothing_is_drawn():
     state = torch.get_rng_state()
     log_odds = torch.randn(5, generator=torch.Generator().manual_seed(0))
     assert torch.equal(perturb(log_odds, scale=0), log_odds) and torch.equal(torch.get_rng_state(), state)
-
-
-def test_the_cut_lies_between_those_that_stay_and_those_that_go():
-    scores = torch.tensor([[3.0, 9.0, 5.0, 8.0], [1.0, -torch.inf, -torch.inf, 2.0]], requires_grad=True)
-    cut = cut_between(scores, 2)
-    assert cut.tolist() == [[6.5], [1.0]] and not cut.requires_grad  # of the second image no other can stay
-    assert cut_between(scores, 4).tolist() == [[3.0], [-torch.inf]]
 
 
 def test_the_noise_is_finite_and_repeats_with_its_generator():

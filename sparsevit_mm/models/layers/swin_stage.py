@@ -13,7 +13,6 @@ from ...ops import (
     add_spill_row,
     build_route,
     build_window_grid,
-    cut_between,
     drop_spill_row,
     keep_mask,
     rank_units,
@@ -165,7 +164,7 @@ class _Ranking:
         """Decisions that teach the selector: ones ``[B, K]`` of the best windows, or ``[B, nW]`` of all."""
         if self.noisy is None:
             return None
-        best, noisy = self.best(count), self.noisy - cut_between(self.noisy, count)
+        best, noisy = self.best(count), self.noisy
         if self.everywhere:
             return straight_through(keep_mask(best, noisy.shape[1]), noisy, self.temperature)
         return straight_through(torch.ones_like(best), noisy.gather(1, best), self.temperature)
