@@ -13,6 +13,7 @@ __all__ = ['LearnedSelector', 'linear_in_float32', 'mean_over_alive']
 
 DRAWS = ('topk', 'gumbel')
 LEARN_FROM = ('all', 'kept')
+STEEPEST = 0.25  # slope of the sigmoid at 0
 
 
 class LearnedSelector(Selector):
@@ -100,7 +101,9 @@ class LearnedSelector(Selector):
         """Fraction of all units that the selector wants to keep, ``[B]``, with a gradient.
 
         With free decisions it is their mean (DynamicViT, eq. 10). With a fixed number it is what free ones would give
-        on average, since the mean of those made is the number asked for and teaches nothing.
+        on average, since the mean of those made is the number asked for and teaches nothing. Its gradient then moves
+        the scores of an image up or down together, and does not fade where they are high: the order is not its
+        business, and a selector that is sure of all its units would never come back.
 
         Args:
             scores: ``[B, U]`` log-odds.
@@ -109,7 +112,8 @@ class LearnedSelector(Selector):
         """
         if self.draw == 'gumbel' and decisions is not None:
             return decisions.mean(1)
-        chance = torch.sigmoid(scores)
+        level = STEEPEST * scores
+        chance = torch.sigmoid(scores).detach() + (level - level.detach())
         return (chance if alive is None else chance * alive.detach()).mean(1)
 
 
