@@ -77,6 +77,15 @@ def test_keep_ratios_pull_the_scores(draw):
     assert (scores.grad <= 0).all() and scores.grad.abs().sum() > 0, 'too few are wanted, so scores must rise'
 
 
+def test_a_selector_that_is_sure_of_all_its_units_comes_back():
+    """The gradient of the ratio moves all living scores alike, however high they are."""
+    scores, alive = torch.tensor([[40.0, 41.0, 43.0, 40.0]], requires_grad=True), torch.tensor([[1.0, 1, 1, 0]])
+    ratio = predictor().keep_ratio(scores, None, alive)
+    assert ratio.item() == 0.75
+    (ratio - 0.5).square().sum().backward()
+    assert scores.grad.tolist() == [[scores.grad[0, 0].item()] * 3 + [0]] and scores.grad[0, 0] > 0.01
+
+
 def test_the_ratio_with_a_fixed_number_is_the_mean_probability_of_the_living():
     scores, alive = torch.randn(2, 6), torch.tensor([[1.0, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 1]])
     expected = (torch.sigmoid(scores) * alive).sum(1) / 6
