@@ -108,12 +108,14 @@ def read(path: Path, config: str) -> dict[str, Any]:
 
 
 def summary(runs: Sequence[Mapping[str, Any]], metric: str) -> str:
-    """A line a selector: mean and each seed."""
-    lines = []
+    """A row of a Markdown table for each selector: mean, and one value a seed in the order of the seeds."""
+    rows = []
     for selector in dict.fromkeys(run['selector'] for run in runs):
-        values = [run['metrics'][metric] for run in runs if run['selector'] == selector]
-        lines.append(f'{selector:20} {sum(values) / len(values):6.2f}   {", ".join(f"{v:.2f}" for v in values)}')
-    return '\n'.join(lines)
+        own = sorted((run for run in runs if run['selector'] == selector), key=lambda run: run['seed'])
+        values = [run['metrics'][metric] for run in own]
+        seeds = ', '.join(f'{value:.1f}' for value in values)
+        rows.append(f'| {selector} | {sum(values) / len(values):.1f} | {seeds} |')
+    return '\n'.join(rows)
 
 
 def main() -> None:

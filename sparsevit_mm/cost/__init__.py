@@ -1,6 +1,6 @@
 """What a backbone costs: MACs in closed form and counted, latency with its spread and environment."""
 
-from . import macs_dynamic, macs_vit  # noqa: F401  they register their families
+from . import macs_dynamic, macs_pit, macs_vit  # noqa: F401  they register their families
 from .counter import measure_macs
 from .environment import Environment
 from .latency import LatencyRecord, measure_interleaved, measure_latency

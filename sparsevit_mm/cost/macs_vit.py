@@ -1,40 +1,47 @@
 """Multiply-accumulate operations of plain ViTs in closed form."""
 
 import math
+from collections.abc import Sequence
 
 from ..models.backbones import PrunedViT
-from ..models.layers import ViTBlock
+from ..models.layers import TokenSites, ViTBlock
+from ..selectors import Selector
 from ..sparsity import keep_count
 from .macs import backbone_macs
 
-__all__: list[str] = []
+__all__ = ['token_blocks_macs']
 
 
 @backbone_macs.register
 def _vit_macs(backbone: PrunedViT, shape: tuple[int, int], padded: bool) -> int:
     projection = backbone.patch_embed.projection
     total = math.prod(_patches(backbone, shape))
-    macs = total * projection.weight.numel()
-    prefix, present, packages = backbone.num_prefix, total, 0
-    for i, block in enumerate(backbone.layers):
-        if i in backbone.site_blocks:
-            site = backbone.site_blocks.index(i)
-            count = keep_count(total, backbone.sparsity[site])
-            pool = total if backbone.reactivate else present
+    blocks = token_blocks_macs(backbone.layers, backbone.site_selectors, backbone.sparsity, total)
+    return total * projection.weight.numel() + blocks
+
+
+def token_blocks_macs(blocks: Sequence[ViTBlock], sites: TokenSites, sparsity: Sequence[float], total: int) -> int:
+    """MACs of blocks that drop tokens on the way, and of their selectors.
+
+    Args:
+        blocks: The blocks.
+        sites: Their sites.
+        sparsity: One value a site.
+        total: Tokens of the image.
+    """
+    macs, present, packages = 0, total, 0
+    for i, block in enumerate(blocks):
+        if i in sites.blocks:
+            site = sites.blocks.index(i)
+            count = keep_count(total, sparsity[site])
+            pool = total if sites.reactivate else present
             if count < pool:
-                macs += _selection_macs(backbone, block, site, pool)
-                packages = _packages(backbone, packages)
+                macs += _selection_macs(sites[site], block, pool, sites.prefix)
+                if sites.package is not None:
+                    packages = 1 if sites.reactivate or sites.package == 'merged' else packages + 1
             present = count
-        macs += _block_macs(block, prefix + present + packages)
+        macs += _block_macs(block, sites.prefix + present + packages)
     return macs
-
-
-def _packages(backbone: PrunedViT, before: int) -> int:
-    """Package tokens from a site on that drops something."""
-    if backbone.bypass != 'package':
-        return 0
-    alone = backbone.reactivate or backbone.site_selectors.package == 'merged'
-    return 1 if alone else before + 1
 
 
 def _patches(backbone: PrunedViT, shape: tuple[int, int]) -> tuple[int, int]:
@@ -54,10 +61,9 @@ def _block_macs(block: ViTBlock, tokens: int) -> int:
     return projections + products + tokens * (2 * dims + (block.ffn.num_fcs - 2) * hidden) * hidden
 
 
-def _selection_macs(backbone: PrunedViT, block: ViTBlock, site: int, candidates: int) -> int:
-    selector = backbone.site_selectors[site]
+def _selection_macs(selector: Selector, block: ViTBlock, candidates: int, prefix: int) -> int:
     macs = selector.count_macs(candidates)
     if selector.wants_class_attention:  # a query of the class token, keys of all, and their products
-        dims, tokens = block.attn.embed_dims, candidates + backbone.num_prefix
+        dims, tokens = block.attn.embed_dims, candidates + prefix
         macs += dims * dims + tokens * dims * dims + tokens * dims
     return macs

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .checkpoints import StateDict, load_backbone, resize_rows
 
-__all__ = ['convert_vit', 'fit_vit_positions', 'load_vit_backbone']
+__all__ = ['as_float', 'convert_vit', 'fit_vit_positions', 'load_vit_backbone']
 
 # Names in timm and DINOv2, and in mmpretrain, and ours, which are mmseg's.
 _RENAMED = (
@@ -74,7 +74,7 @@ def load_vit_backbone(backbone: nn.Module, path: str, *, prefix: str | None = No
     """
 
     def fit(state: StateDict) -> StateDict:
-        state = {key: _as_float(value) for key, value in convert_vit(state).items()}
+        state = {key: as_float(value) for key, value in convert_vit(state).items()}
         fit_vit_positions(backbone, state, '')
         return state
 
@@ -82,6 +82,6 @@ def load_vit_backbone(backbone: nn.Module, path: str, *, prefix: str | None = No
     load_backbone(backbone, path, prefix=prefix, convert=fit, optional=lambda name: False, advice=advice)
 
 
-def _as_float(value: Tensor) -> Tensor:
+def as_float(value: Tensor) -> Tensor:
     """Weights that are stored in half precision as float32."""
     return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from mmengine.logging import print_log
 from mmengine.utils import to_2tuple
 
-__all__ = ['image_size', 'init_cfg_of']
+__all__ = ['checked_bypass', 'image_size', 'init_cfg_of', 'out_stages']
+
+# What dropped tokens do, how they are packed, and what a map shows of them.
+TOKEN_BYPASSES = dict(bypass=('reuse', 'package'), package=('separate', 'merged'), unfold=('residual', 'reuse'))
 
 
 def image_size(size: int | Sequence[int], option: str) -> tuple[int, int]:
@@ -34,3 +37,31 @@ def init_cfg_of(init_cfg: dict | None, pretrained: str | None) -> dict | None:
         raise ValueError('pretrained and init_cfg are both given; drop pretrained and keep init_cfg.')
     print_log('pretrained is deprecated, use init_cfg=dict(type="Pretrained", ...)', 'current', 30)
     return dict(type='Pretrained', checkpoint=pretrained)
+
+
+def checked_bypass(owner: str, **options: str) -> None:
+    """Looks at the options ``bypass``, ``package`` and ``unfold`` of a backbone that drops tokens.
+
+    Args:
+        owner: Name of the backbone.
+        **options: What a user gave.
+
+    Raises:
+        ValueError: If one of them is unknown.
+    """
+    for option, value in options.items():
+        if value not in TOKEN_BYPASSES[option]:
+            raise ValueError(f'{option} of {owner} must be one of {TOKEN_BYPASSES[option]}, got {value!r}.')
+
+
+def out_stages(out_indices: int | Sequence[int], num_stages: int) -> tuple[int, ...]:
+    """Stages that return a map, where negative ones count from the last.
+
+    Raises:
+        ValueError: If there is no such stage, or one is named twice.
+    """
+    given = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
+    stages = tuple(i + num_stages if i < 0 else i for i in given)
+    if any(not 0 <= i < num_stages for i in stages) or len(set(stages)) != len(stages):
+        raise ValueError(f'out_indices must be distinct stages from 0 to {num_stages - 1}, got {out_indices!r}.')
+    return stages

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...registry import MODELS
 from ..checkpoints_convnext import load_convnext_backbone
 from ..layers import ConvNeXtBlock, PathSelectors, TwoPathConvNeXtBlock, TwoPathConvNeXtStage, build_norm2d
+from .arguments import out_stages
 from .base import SparseBackbone
 from .site_blocks import block_sites_of, layout_of, resolve_site_blocks
 from .stage_log import StageLog
@@ -98,7 +99,7 @@ class DynamicConvNeXt(SparseBackbone):
         super().__init__(init_cfg=init_cfg)
         self.depths, self.channels = _architecture(arch)
         self.num_stages = len(self.depths)
-        self.out_indices = _out_stages(out_indices, self.num_stages)
+        self.out_indices = out_stages(out_indices, self.num_stages)
         if not -1 <= frozen_stages <= self.num_stages:
             raise ValueError(f'frozen_stages must be from 0 to {self.num_stages}, got {frozen_stages}.')
         if not 0 <= drop_path_rate <= 1:
@@ -211,11 +212,3 @@ def _architecture(arch: str | Mapping[str, Sequence[int]]) -> tuple[tuple[int, .
         )
     depths, first = ARCHITECTURES[arch]
     return depths, tuple(first * 2**i for i in range(len(depths)))
-
-
-def _out_stages(out_indices: int | Sequence[int], num_stages: int) -> tuple[int, ...]:
-    given = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
-    stages = tuple(i + num_stages if i < 0 else i for i in given)
-    if any(not 0 <= i < num_stages for i in stages) or len(set(stages)) != len(stages):
-        raise ValueError(f'out_indices must be distinct stages from 0 to {num_stages - 1}, got {out_indices!r}.')
-    return stages

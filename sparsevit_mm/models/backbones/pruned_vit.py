@@ -12,16 +12,12 @@ from ...registry import MODELS
 from ...sparsity import SparsityLayout
 from ..checkpoints_vit import fit_vit_positions, load_vit_backbone
 from ..layers import TokenAttention, TokenSites, ViTBlock
-from .arguments import image_size, init_cfg_of
+from .arguments import checked_bypass, image_size, init_cfg_of
 from .base import SparseBackbone
 from .site_blocks import block_sites_of, checked_site_blocks
 from .stage_log import StageLog
 
 __all__ = ['PrunedViT']
-
-BYPASSES = ('reuse', 'package')
-PACKAGES = ('separate', 'merged')
-UNFOLDS = ('residual', 'reuse')
 
 
 @MODELS.register_module()
@@ -134,13 +130,7 @@ class PrunedViT(SparseBackbone):
         super().__init__(init_cfg=init_cfg_of(init_cfg, pretrained))
         self.out_indices = _out_blocks(out_indices, num_layers)
         self.site_blocks = checked_site_blocks(site_blocks, num_layers, f'num_layers={num_layers}')
-        for option, value, allowed in (
-            ('bypass', bypass, BYPASSES),
-            ('package', package, PACKAGES),
-            ('unfold', unfold, UNFOLDS),
-        ):
-            if value not in allowed:
-                raise ValueError(f'{option} of PrunedViT must be one of {allowed}, got {value!r}.')
+        checked_bypass('PrunedViT', bypass=bypass, package=package, unfold=unfold)
         if num_heads < 1 or embed_dims % num_heads:
             raise ValueError(f'num_heads={num_heads} must divide embed_dims={embed_dims}.')
         if output_cls_token and not with_cls_token:
