@@ -1,9 +1,12 @@
 """What README and docs say runs, exists and links."""
 
+import importlib.util
+import json
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -93,3 +96,24 @@ def test_chinese_readme_is_in_step() -> None:
 @pytest.mark.parametrize('page', PAGES, ids=NAMES)
 def test_figures_are_all_there(page: Path) -> None:
     assert '<!-- table:' not in page.read_text(), 'a table still waits for its figures'
+
+
+def script(name: str) -> ModuleType:
+    """A script of docs/scripts as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / 'docs' / 'scripts' / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_benchmark_table_is_that_of_the_files() -> None:
+    files = sorted((ROOT / 'benchmarks').glob('*.json'))
+    rows = [line for file in files for line in script('benchmark_table').lines(file)]
+    assert rows and set(rows) <= set((ROOT / 'docs' / 'benchmarking.md').read_text().splitlines())
+
+
+@pytest.mark.parametrize('name', ['demo', 'camvid'])
+def test_table_of_selectors_is_that_of_the_file(name: str) -> None:
+    runs = json.loads((ROOT / 'docs' / 'results' / f'selectors_{name}.json').read_text())['runs']
+    rows = script('compare_selectors').summary(runs, 'mIoU').splitlines()
+    assert len(rows) > 1 and set(rows) <= set((ROOT / 'docs' / 'dynamicvit.md').read_text().splitlines())

@@ -2,7 +2,7 @@
 
     python docs/scripts/benchmark_table.py benchmarks/*_cpu-2-threads.json
 
-A line for each sparse row of a file: what the stock backbone takes, ours at sparsity 0, and ours there.
+A line for each sparse row of a file: what the stock backbone takes (if it was timed), ours at sparsity 0, ours there.
 """
 
 import argparse
@@ -18,7 +18,8 @@ def lines(path: Path) -> Iterator[str]:
     """The lines of one file."""
     report = json.loads(path.read_text())
     environment, rows = report['environment'], report['rows']
-    stock, dense = rows[0], next(row for row in rows[1:] if not any(row['sparsity']))
+    stock = rows[0] if rows[0]['sparsity'] is None else None
+    dense = next(row for row in rows if row['sparsity'] and not any(row['sparsity']))
     height, width = environment['shape']
     for row in rows:
         if not any(row['sparsity'] or ()):
@@ -27,7 +28,7 @@ def lines(path: Path) -> Iterator[str]:
             f'[{row["model"]}, {path.name.partition("_")[0]}](../benchmarks/{path.name})',
             f'{height}x{width}, {environment["batch"]}',
             _text(row['sparsity']),
-            _ms(stock),
+            '–' if stock is None else _ms(stock),
             f'{_ms(dense)} ({dense["speed_up"]:.2f}x)',
             f'{_ms(row)} ({row["speed_up"]:.2f}x)',
             f'{dense["macs"] / row["macs"]:.2f}',
