@@ -104,14 +104,12 @@ class TokenSites(ModuleList):
             hw_shape: ``(H, W)`` of the map, for the observer.
             observe: Told what blocks compute and what selectors want.
 
-        Yields:
-            The state after each block of ``wanted``, before the next one runs.
+        Returns:
+            The state after each block of ``wanted``, one after the other: the next block runs when it is asked for.
         """
         counts = [keep_count(x.shape[1] - self.prefix, value) for value in sparsity]
         run = self._run_masked if self.learning() else self._run_gathered
-        for state in run(x, layers, counts, wanted, hw_shape, observe):
-            if state.block in wanted:
-                yield state
+        return run(x, layers, counts, wanted, hw_shape, observe)
 
     def _run_gathered(
         self,
