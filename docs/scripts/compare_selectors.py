@@ -10,6 +10,12 @@ demo set against chance, tested on pictures of another seed than the ones that h
         --cfg-options test_dataloader.dataset.seed=1
 
 A selector that does not learn is trained without KeepRatioLossHook; RandomSelector draws its permutation by the seed.
+Instead of selectors, any option of the config can be compared, each value under a name of its own:
+
+    python docs/scripts/compare_selectors.py \
+        configs/spvit/segmenter_pruned-dinov2-s14_fcn_300i_camvid-252x336_sparse-package.py DENSE_CHECKPOINT \
+        --variants package=model.backbone.bypass=package dropped=model.backbone.bypass=reuse \
+        --shape 252 336 --out docs/results/packages_camvid.json
 """
 
 import argparse
@@ -59,13 +65,15 @@ def configure(args: argparse.Namespace, selector: str, seed: int) -> Config:
     cfg.randomness = dict(seed=seed)
     cfg.log_level = 'ERROR'
     backbone = cfg.model.backbone
-    if selector == 'dense':
+    if args.variants is not None:
+        cfg.merge_from_dict(args.variants[selector])
+    elif selector == 'dense':
         backbone.sparsity = 0.0
     elif selector != 'configured':
         backbone.selector = dict(type=f'sparsevit_mm.{selector}')
         if selector == 'RandomSelector':
             backbone.selector.seed = seed
-    if selector != 'configured':
+    if args.variants is None and selector != 'configured':
         cfg.custom_hooks = [hook for hook in cfg.custom_hooks if not hook.type.endswith('KeepRatioLossHook')]
     set_work_dir(cfg, args.config, str(Path(args.work_dir, f'{selector}_seed{seed}')))
     cfg.experiment_name = cfg.visualizer.name = f'{Path(args.config).stem}_{selector}_{seed}'
@@ -118,12 +126,23 @@ def summary(runs: Sequence[Mapping[str, Any]], metric: str) -> str:
     return '\n'.join(rows)
 
 
+def parse_variant(text: str) -> tuple[str, dict[str, Any]]:
+    """``NAME=KEY=VALUE``, more of them separated by commas, as a name and overrides of the config."""
+    name, _, options = text.partition('=')
+    parsed = {}
+    for option in options.split(','):
+        key, _, value = option.partition('=')
+        parsed[key] = DictAction._parse_int_float_bool(value)
+    return name, parsed
+
+
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', metavar='CONFIG', help='a sparse config; its selector is called "configured"')
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='dense weights that every run starts from')
     parser.add_argument('--selectors', nargs='+', default=['configured', 'RandomSelector'], metavar='NAME')
+    parser.add_argument('--variants', nargs='+', metavar='NAME=KEY=VALUE', help='compare these instead of selectors')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--metric', default='mIoU', help='printed at the end (default: mIoU)')
     parser.add_argument('--shape', nargs=2, type=int, default=(448, 448), metavar=('H', 'W'), help='for MACs')
@@ -132,6 +151,9 @@ def main() -> None:
     parser.add_argument('--out', type=Path, required=True, metavar='JSON')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
     args = parser.parse_args()
+    if args.variants is not None:
+        args.variants = dict(map(parse_variant, args.variants))
+        args.selectors = list(args.variants)
     torch.set_num_threads(args.threads)
     found = read(args.out, args.config)
     if found['config'] != args.config:

@@ -43,7 +43,10 @@ def backbone_macs(backbone: SparseBackbone, shape: tuple[int, int], padded: bool
 def _sparse_swin_macs(backbone: SparseSwin, shape: tuple[int, int], padded: bool) -> int:
     def stage_macs(index: int, grid: tuple[int, int]) -> int:
         stage, values = backbone.stages[index], backbone.sparsity[backbone.sparsity_layout.spans[index]]
-        blocks = sum(window_block_macs(block, grid, values[i // 2], padded) for i, block in enumerate(stage.blocks))
+        packages = _packages(stage, grid, values)
+        blocks = sum(
+            window_block_macs(block, grid, values[i // 2], padded, packages[i]) for i, block in enumerate(stage.blocks)
+        )
         return blocks + _window_selector_macs(stage, grid, values)
 
     return swin_body_macs(backbone, shape, stage_macs)
@@ -70,14 +73,17 @@ def swin_body_macs(
     return macs
 
 
-def window_block_macs(block: nn.Module, grid: Sequence[int], sparsity: float, padded_ffn: bool) -> int:
-    """Attention and FFN of the windows that are kept.
+def window_block_macs(
+    block: nn.Module, grid: Sequence[int], sparsity: float, padded_ffn: bool, packages: int = 0
+) -> int:
+    """Attention and FFN of the windows that are kept, and of package tokens.
 
     Args:
         block: A window block.
         grid: ``(H, W)`` of its map in tokens.
         sparsity: Fraction of the windows that it does not compute.
         padded_ffn: Whether the FFN is counted on padding.
+        packages: Package tokens of an image.
     """
     attention = block.attn.w_msa
     dims, tokens = attention.embed_dims, attention.window_size**2
@@ -86,9 +92,23 @@ def window_block_macs(block: nn.Module, grid: Sequence[int], sparsity: float, pa
     rows = kept * tokens
     # The FFN runs on as many rows as the fullest windows have real tokens.
     ffn_rows = rows if padded_ffn else sum(counts[:kept])
-    projections = rows * 4 * dims * dims
-    products = 2 * rows * tokens * dims
-    return projections + products + ffn_rows * 2 * dims * block.ffn.feedforward_channels
+    projections = (rows + packages) * 4 * dims * dims
+    # Windows see themselves and the packages, packages all windows and each other.
+    products = 2 * dims * (rows * (tokens + 2 * packages) + packages**2)
+    return projections + products + (ffn_rows + packages) * 2 * dims * block.ffn.feedforward_channels
+
+
+def _packages(stage: nn.Module, grid: Sequence[int], values: Sequence[float]) -> list[int]:
+    """Package tokens of an image that each block of a stage computes."""
+    windows = len(window_token_counts(*grid, stage.window_size, 0))
+    packages, before, result = 0, windows, []
+    for i in range(len(stage.blocks)):
+        count = keep_count(windows, values[i // 2])
+        if stage.package is not None and count < before and not (stage.adaptive and packages):
+            packages = 1 if stage.package == 'merged' else packages + 1
+        before = count
+        result.append(packages)
+    return result
 
 
 def _window_selector_macs(stage: nn.Module, grid: Sequence[int], values: Sequence[float]) -> int:

@@ -1,26 +1,32 @@
-"""Pure tensor functions: windows as rows of indices, routes through a token map, ranking, decisions, packages."""
+"""Pure tensor functions: windows as rows of indices, routes through a token map, ranking, decisions,
+packages, images that keep different numbers."""
 
 from .cache import IndexCache, is_tracing
 from .chunks import rows_per_chunk
 from .decisions import keep_mask, perturb, straight_through
 from .package import fold_tokens, merge_packages, unfold_tokens
+from .packed import PackedTokens, keep_above, kept_indices
 from .ranking import rank_units
-from .routes import WindowRoute, add_spill_row, build_route, drop_spill_row, write_rows
+from .routes import WindowRoute, add_spill_row, build_ragged_route, build_route, drop_spill_row, write_rows
 from .tokens import gather_tokens, put_tokens
 from .windows import WindowGrid, build_window_grid, pool_windows, window_token_counts
 
 __all__ = [
     'IndexCache',
+    'PackedTokens',
     'WindowGrid',
     'WindowRoute',
     'add_spill_row',
+    'build_ragged_route',
     'build_route',
     'build_window_grid',
     'drop_spill_row',
     'fold_tokens',
     'gather_tokens',
     'is_tracing',
+    'keep_above',
     'keep_mask',
+    'kept_indices',
     'merge_packages',
     'perturb',
     'pool_windows',

@@ -12,16 +12,19 @@ from torch import Tensor
 
 from .windows import WindowGrid
 
-__all__ = ['WindowRoute', 'add_spill_row', 'build_route', 'drop_spill_row', 'write_rows']
+__all__ = ['WindowRoute', 'add_spill_row', 'build_ragged_route', 'build_route', 'drop_spill_row', 'write_rows']
 
 
 @dataclass(frozen=True, eq=False)
 class WindowRoute:
     """Rows of the kept windows of a batch.
 
+    Where images keep different numbers of windows, ``B * K`` stands for all of them together and ``B * V`` for their
+    real tokens.
+
     Args:
-        batch: Images ``B``.
-        num_kept: Kept windows of each image ``K``.
+        batch: Images ``B``; 1 where they keep different numbers, since rows then do not split into equal parts.
+        images: ``[B * K]`` the image of each window.
         rows: ``[B * K * N]`` rows to read, window by window.
         padding: ``[B * K * N, 1]`` true where a row is padding; ``None`` where no window holds any.
         kinds: ``[B * K]`` attention mask of each window, ``None`` without shift.
@@ -30,7 +33,7 @@ class WindowRoute:
     """
 
     batch: int
-    num_kept: int
+    images: Tensor
     rows: Tensor
     padding: Tensor | None
     kinds: Tensor | None
@@ -60,18 +63,34 @@ def build_route(grid: WindowGrid, batch: int, kept: Tensor | None = None) -> Win
         batch: Images.
         kept: ``[B, K]`` indices of the windows; ``None`` for all.
     """
-    windows = grid.rows.expand(batch, -1, -1) if kept is None else grid.rows[kept]  # [B, K, N]
-    num_kept = windows.shape[1]
-    offset = torch.arange(batch, device=windows.device).view(batch, 1, 1) * grid.length
-    kinds = None
-    if grid.masks is not None:
-        kinds = (grid.kinds.repeat(batch) if kept is None else grid.kinds[kept]).flatten()
+    if kept is None:
+        kept = torch.arange(grid.num_windows, device=grid.rows.device).expand(batch, -1)
+    num_kept = kept.shape[1]
+    images = torch.arange(batch, device=kept.device).repeat_interleave(num_kept)
+    rows, padding, kinds = _rows_of(grid, batch, images, kept.flatten())
+    real = None if padding is None else _real_places(padding.view(batch, -1), grid.most_tokens(num_kept))
+    return WindowRoute(batch, images, rows, padding, kinds, real)
+
+
+def build_ragged_route(grid: WindowGrid, mask: Tensor) -> WindowRoute:
+    """The rows of the windows for which ``mask [B, nW]`` is true, in any number for each image."""
+    images, windows = mask.nonzero(as_tuple=True)
+    rows, padding, kinds = _rows_of(grid, mask.shape[0], images, windows)
+    real = None if padding is None else (~padding.squeeze(1)).nonzero().squeeze(1)
+    return WindowRoute(1, images, rows, padding, kinds, real)
+
+
+def _rows_of(
+    grid: WindowGrid, batch: int, images: Tensor, windows: Tensor
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Rows, padding and kinds of a route of ``M`` windows, given as ``[M]`` images and ``[M]`` windows."""
+    places = grid.rows.index_select(0, windows)  # [M, N]
+    kinds = None if grid.masks is None else grid.kinds.index_select(0, windows)
+    rows = places + images[:, None] * grid.length
     if not grid.padded:
-        return WindowRoute(batch, num_kept, (windows + offset).flatten(), None, kinds, None)
-    padding = windows == grid.length
-    rows = torch.where(padding, batch * grid.length, windows + offset)
-    real = _real_places(padding.flatten(1), grid.most_tokens(num_kept))
-    return WindowRoute(batch, num_kept, rows.flatten(), padding.view(-1, 1), kinds, real)
+        return rows.flatten(), None, kinds
+    padding = places == grid.length
+    return torch.where(padding, batch * grid.length, rows).flatten(), padding.view(-1, 1), kinds
 
 
 def _real_places(padding: Tensor, count: int) -> Tensor:

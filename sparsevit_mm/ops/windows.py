@@ -40,6 +40,7 @@ class WindowGrid:
         kinds: ``[nW]`` which attention mask a window needs (0: none).
         masks: ``[4, N, N]`` attention masks of the kinds, added to the attention scores. ``None`` without shift.
         token_counts: Real tokens of each window.
+        owners: ``[H * W]`` the window that each token is in.
     """
 
     height: int
@@ -50,6 +51,7 @@ class WindowGrid:
     kinds: Tensor
     masks: Tensor | None
     token_counts: tuple[int, ...]
+    owners: Tensor
 
     @property
     def num_windows(self) -> int:
@@ -91,6 +93,9 @@ def build_window_grid(height: int, width: int, window: int, shift: int, device: 
     last_down = torch.arange(rows_down, device=device) == rows_down - 1
     last_across = torch.arange(rows_across, device=device) == rows_across - 1
     kinds = (2 * last_down[:, None] + last_across[None, :].long()).flatten()
+    windows = torch.arange(rows.shape[0], device=device)[:, None].expand_as(rows)
+    owners = torch.empty(height * width + 1, dtype=torch.long, device=device)
+    owners = owners.scatter(0, rows.flatten(), windows.flatten())[: height * width]
     return WindowGrid(
         height=height,
         width=width,
@@ -100,6 +105,7 @@ def build_window_grid(height: int, width: int, window: int, shift: int, device: 
         kinds=kinds,
         masks=_shift_masks(window, shift, device) if shift else None,
         token_counts=tuple(window_token_counts(height, width, window, shift)),
+        owners=owners,
     )
 
 

@@ -1,6 +1,6 @@
 """Selectors: features -> scores, the highest of which stay."""
 
-from .base import Selector, build_selector, build_window_selector
+from .base import Selector, build_selector, build_window_selector, check_counts
 from .class_attention import ClassAttentionSelector
 from .learned import LearnedSelector
 from .magnitude import MagnitudeSelector
@@ -18,4 +18,5 @@ __all__ = [
     'Selector',
     'build_selector',
     'build_window_selector',
+    'check_counts',
 ]

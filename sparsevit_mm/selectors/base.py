@@ -10,7 +10,7 @@ from torch import Tensor
 from ..ops import WindowGrid
 from ..registry import MODELS
 
-__all__ = ['Selector', 'build_selector', 'build_window_selector']
+__all__ = ['Selector', 'build_selector', 'build_window_selector', 'check_counts']
 
 
 class Selector(BaseModule):
@@ -111,18 +111,48 @@ def build_selector(config: Mapping[str, Any], embed_dims: int, num_heads: int | 
     return selector
 
 
-def build_window_selector(config: Mapping[str, Any], embed_dims: int, num_heads: int | None = None) -> Selector:
-    """A selector for windows, of which a fixed number stays in training too.
+def build_window_selector(
+    config: Mapping[str, Any], embed_dims: int, num_heads: int | None = None, adaptive: bool = False
+) -> Selector:
+    """A selector for windows.
+
+    Args:
+        config: ``type``, and the arguments of the selector.
+        embed_dims: Channels of the features that it will score.
+        num_heads: Attention heads there, for selectors that want it.
+        adaptive: Whether it also decides how many windows of an image stay.
 
     Raises:
-        ValueError: As :func:`build_selector`, and for a selector that scores tokens only or draws freely.
+        ValueError: As :func:`build_selector` and :func:`check_counts`, and for a selector that scores tokens only.
     """
     selector = build_selector(config, embed_dims, num_heads)
     name = type(selector).__name__
     if selector.wants_class_attention:
         raise ValueError(f'selector {name} ranks by a class token, and a backbone with windows has none.')
-    if getattr(selector, 'draw', 'topk') != 'topk':
+    check_counts(selector, adaptive)
+    draw, learn_from = getattr(selector, 'draw', 'topk'), getattr(selector, 'learn_from', 'all')
+    if not adaptive and draw != 'topk':
         raise ValueError(
-            f"selector {name} has draw={selector.draw!r}, but a fixed number of windows is computed: use draw='topk'."
+            f"selector {name} has draw={draw!r}, but a fixed number of windows is computed: use draw='topk', or "
+            f"counts='adaptive' of the backbone."
+        )
+    if adaptive and learn_from != 'all':
+        raise ValueError(
+            f"selector {name} has learn_from={learn_from!r}, but with counts='adaptive' all windows are computed in "
+            f"training: use learn_from='all'."
         )
     return selector
+
+
+def check_counts(selector: Selector, adaptive: bool) -> None:
+    """Looks whether a selector can decide how many units of an image stay, where it has to.
+
+    Raises:
+        ValueError: If it does not learn, or not by free decisions.
+    """
+    if adaptive and getattr(selector, 'draw', None) != 'gumbel':
+        raise ValueError(
+            f"counts='adaptive' lets a selector decide how many units of an image stay, which it learns by free "
+            f"decisions: give selector=dict(type=..., draw='gumbel') with a selector that learns, such as "
+            f'sparsevit_mm.MultiHeadSelector; {type(selector).__name__} has draw={getattr(selector, "draw", None)!r}.'
+        )

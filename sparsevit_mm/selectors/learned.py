@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops import WindowGrid, keep_mask, perturb, pool_windows, rank_units, straight_through
+from ..ops import WindowGrid, keep_above, keep_mask, perturb, pool_windows, rank_units, straight_through
 from .base import Selector
 
 __all__ = ['LearnedSelector', 'linear_in_float32', 'mean_over_alive']
@@ -25,7 +25,9 @@ class LearnedSelector(Selector):
     - ``'topk'`` keeps the highest ones in the number that the sparsity asks for, in training as in evaluation. It
       follows a sparsity that is set, drawn at random by adaptation, or annealed by a schedule.
     - ``'gumbel'`` is as published: in training each unit decides for itself, and a keep-ratio loss draws their number
-      to the target. Evaluation takes the highest ones. Not for windows, whose number must be fixed.
+      to the target. (One unit stays at least, the best, as in evaluation.) Evaluation takes the highest ones, in the
+      number that the sparsity asks for, or with adaptive counts of the backbone those that are more likely to stay than
+      to go. Windows need adaptive counts for it.
 
     Args:
         embed_dims: Channels of the features.
@@ -93,7 +95,7 @@ class LearnedSelector(Selector):
             kept = rank_units(ranked.detach())[:, :count]
             hard = keep_mask(kept, scores.shape[1])
         else:
-            hard = noisy > 0
+            hard = keep_above(noisy.detach(), None if alive is None else alive.detach() > 0)
         decisions = straight_through(hard, noisy, self.temperature)
         return (decisions if alive is None else decisions * alive), kept
 

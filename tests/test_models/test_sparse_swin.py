@@ -41,7 +41,7 @@ def test_builds_from_a_config_under_a_foreign_default_scope():
         (dict(sparsity=(0.1, 0.2)), '2 values .* 3 sites'),
         (dict(sparsity=(0, 0.5, 0.2)), 'must not decrease'),
         (dict(sparsity=1.0), r'must lie in \[0, 1\)'),
-        (dict(bypass='package'), r"bypass of SparseSwin must be one of .*got 'package'"),
+        (dict(bypass='reuse'), r"bypass of SparseSwin must be one of .*got 'reuse'"),
         (dict(depths=(2, 0)), 'depths must give at least one block'),
         (dict(num_heads=(2,)), r'num_heads \(2,\) has 1 values .* 2 stages'),
         (dict(num_heads=(3, 4)), r'num_heads\[0\]=3 must divide the 16 channels'),

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from mmengine.logging import print_log
 from mmengine.utils import to_2tuple
 
-__all__ = ['checked_bypass', 'image_size', 'init_cfg_of', 'out_stages']
+__all__ = ['check_options', 'image_size', 'init_cfg_of', 'out_stages']
 
-# What dropped tokens do, how they are packed, and what a map shows of them.
-TOKEN_BYPASSES = dict(bypass=('reuse', 'package'), package=('separate', 'merged'), unfold=('residual', 'reuse'))
+# How dropped units are packed, what a map shows of them, and how many there are.
+CHOICES = dict(package=('separate', 'merged'), unfold=('residual', 'reuse'), counts=('fixed', 'adaptive'))
 
 
 def image_size(size: int | Sequence[int], option: str) -> tuple[int, int]:
@@ -39,19 +39,22 @@ def init_cfg_of(init_cfg: dict | None, pretrained: str | None) -> dict | None:
     return dict(type='Pretrained', checkpoint=pretrained)
 
 
-def checked_bypass(owner: str, **options: str) -> None:
-    """Looks at the options ``bypass``, ``package`` and ``unfold`` of a backbone that drops tokens.
+def check_options(owner: str, bypasses: Sequence[str], bypass: str, **options: str) -> None:
+    """Looks at the options ``bypass``, ``package``, ``unfold`` and ``counts`` of a backbone that drops units.
 
     Args:
         owner: Name of the backbone.
-        **options: What a user gave.
+        bypasses: What its dropped units can do.
+        bypass: What a user chose of it.
+        **options: The other choices.
 
     Raises:
         ValueError: If one of them is unknown.
     """
-    for option, value in options.items():
-        if value not in TOKEN_BYPASSES[option]:
-            raise ValueError(f'{option} of {owner} must be one of {TOKEN_BYPASSES[option]}, got {value!r}.')
+    for option, value in dict(bypass=bypass, **options).items():
+        allowed = CHOICES.get(option, tuple(bypasses))
+        if value not in allowed:
+            raise ValueError(f'{option} of {owner} must be one of {allowed}, got {value!r}.')
 
 
 def out_stages(out_indices: int | Sequence[int], num_stages: int) -> tuple[int, ...]:

@@ -23,8 +23,10 @@ class SiteRecord:
         shift: Cyclic shift of its windows in tokens.
         grid: ``(H, W)`` tokens of the map.
         window: Side of a window in tokens.
-        kept: ``[B, K]`` indices of the windows computed.
-        num_units: Windows there are.
+        kept: ``[B, K]`` indices of the units computed; where images differ in their number filled up with -1.
+        num_units: Units there are.
+        packed: ``[B, H, W]``, true for tokens that are in a package token while the block runs; ``None`` where there
+            is none.
     """
 
     site: str
@@ -34,13 +36,21 @@ class SiteRecord:
     window: int
     kept: Tensor
     num_units: int
+    packed: Tensor | None = None
+
+    @property
+    def counts(self) -> Tensor:
+        """``[B]`` units computed of each image."""
+        return (self.kept >= 0).sum(1)
 
     def token_mask(self) -> Tensor:
         """``[B, H, W]``, true where a token was computed; shifted windows are at their true places."""
         height, width = self.grid
         down, across = -(-height // self.window), -(-width // self.window)
-        windows = torch.zeros(self.kept.shape[0], down * across, dtype=torch.bool, device=self.kept.device)
-        windows = windows.scatter(1, self.kept, True).view(-1, down, across)
+        units = down * across
+        windows = torch.zeros(self.kept.shape[0], units + 1, dtype=torch.bool, device=self.kept.device)
+        windows = windows.scatter(1, self.kept.masked_fill(self.kept < 0, units), True)[:, :units]
+        windows = windows.view(-1, down, across)
         tokens = windows.repeat_interleave(self.window, 1).repeat_interleave(self.window, 2)
         return tokens.roll((self.shift, self.shift), (1, 2))[:, :height, :width]
 
@@ -63,12 +73,16 @@ class SparseBackbone(BaseModule):
             gradient, from the last forward pass in training. For losses; empty otherwise.
         computed_positions: Output indices to the positions ``[B, H, W]`` that the block before that output computed,
             from the last forward pass in training. Outputs of which every position was computed are left out.
+        kept_counts: Site names to the units kept ``[B]`` of each image, from the last forward pass, where images have
+            counts of their own.
+        counts: ``'fixed'``, as many units of every image as the sparsity asks for, or ``'adaptive'``.
         block_sites: In backbones with stages, for each block of each stage the index of its site, ``None`` for those
             before the first one.
     """
 
     sparsity_layout: SparsityLayout
     block_sites: tuple[tuple[int | None, ...], ...]
+    counts: str = 'fixed'
 
     def __init__(self, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -76,6 +90,7 @@ class SparseBackbone(BaseModule):
         self._records: list[SiteRecord] | None = None
         self.keep_ratios = ForwardNotes()
         self.computed_positions = ForwardNotes()
+        self.kept_counts = ForwardNotes()
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -95,10 +110,29 @@ class SparseBackbone(BaseModule):
 
     @sparsity.setter
     def sparsity(self, value: float | Sequence[float]) -> None:
-        self._sparsity = self.sparsity_layout.normalize(value)
+        values = self.sparsity_layout.normalize(value)
+        self.check_sparsity(values)
+        self._sparsity = values
+
+    def check_sparsity(self, values: tuple[float, ...]) -> None:
+        """Looks at values that the layout allows, for what else a backbone asks of them.
+
+        Raises:
+            ValueError: If they do not fit its other options.
+        """
 
     def sparsity_space(self, choices: Sequence[float] = DEFAULT_CHOICES) -> SparsitySpace:
-        """All settings of the sites over some choices: what adaptation draws from and a search searches."""
+        """All settings of the sites over some choices: what adaptation draws from and a search searches.
+
+        Raises:
+            ValueError: If the choices are not valid, or with adaptive counts, which follow no setting.
+        """
+        if self.counts == 'adaptive':
+            raise ValueError(
+                f"{type(self).__name__} has counts='adaptive': how much of an image is computed is what its selectors "
+                f"were trained for, and no setting of the sparsity changes it. Set counts='fixed' to draw or search "
+                f'sparsities.'
+            )
         return SparsitySpace(self.sparsity_layout, tuple(choices))
 
     @contextmanager
@@ -116,6 +150,11 @@ class SparseBackbone(BaseModule):
         return [0.0 if i is None else self._sparsity[i] for i in sites], [
             None if i is None else self.sites[i] for i in sites
         ]
+
+    def forget_last_pass(self) -> None:
+        """Drops what the last forward pass noted, before a new one."""
+        for notes in (self.keep_ratios, self.computed_positions, self.kept_counts):
+            notes.clear()
 
     def selectors(self) -> Iterator[Selector]:
         """The selectors of the backbone."""

@@ -144,7 +144,7 @@ class DynamicConvNeXt(SparseBackbone):
         Returns:
             ``[B, C_i, H_i, W_i]`` for each of ``out_indices``, or ``[B, C_i]`` if averaged.
         """
-        self.keep_ratios.clear()
+        self.forget_last_pass()
         outs = []
         for i, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages)):
             sparsity, sites = self.of_blocks(i)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ...registry import MODELS
 from ..checkpoints_pit import fit_pit_positions, load_pit_backbone
 from ..layers import TokenSites, ViTBlock
-from .arguments import checked_bypass, image_size, init_cfg_of, out_stages
+from .arguments import check_options, image_size, init_cfg_of, out_stages
 from .base import SparseBackbone
 from .site_blocks import block_sites_of, layout_of, resolve_site_blocks
 from .stage_log import StageLog
@@ -111,6 +111,7 @@ class PrunedPiT(SparseBackbone):
         reactivate: Whether a site may take up tokens again that an earlier one of its stage dropped.
         package: Whether a stage has one package or one a site. The released PiT of SPViT merges them.
         unfold: What a map shows of tokens in a package.
+        counts: Whether selectors decide for each image how many of its tokens stay, as in :class:`PrunedViT`.
 
     Raises:
         ValueError: If arguments contradict each other, or a site or the sparsity is not valid.
@@ -141,9 +142,10 @@ class PrunedPiT(SparseBackbone):
         reactivate: bool = False,
         package: str = 'merged',
         unfold: str = 'residual',
+        counts: str = 'fixed',
     ) -> None:
         super().__init__(init_cfg=init_cfg_of(init_cfg, pretrained))
-        checked_bypass('PrunedPiT', bypass=bypass, package=package, unfold=unfold)
+        check_options('PrunedPiT', ('reuse', 'package'), bypass, package=package, unfold=unfold, counts=counts)
         if isinstance(num_prefix, bool) or num_prefix not in (1, 2):
             raise ValueError(f'num_prefix of PrunedPiT must be 1, or 2 for distilled models, got {num_prefix!r}.')
         self.arch = _architecture(arch)
@@ -152,7 +154,7 @@ class PrunedPiT(SparseBackbone):
         if not -1 <= frozen_stages <= len(depths):
             raise ValueError(f'frozen_stages must be from -1 to {len(depths)}, got {frozen_stages}.')
         self.frozen_stages, self.interpolate_mode = frozen_stages, interpolate_mode
-        self.bypass, self.reactivate, self.num_prefix = bypass, reactivate, num_prefix
+        self.bypass, self.reactivate, self.counts, self.num_prefix = bypass, reactivate, counts, num_prefix
         blocks = dict(enumerate(_middle(depth) for depth in depths)) if site_blocks is None else site_blocks
         self.site_blocks = resolve_site_blocks(depths, blocks, 0)
         self.sparsity_layout = layout_of(self.site_blocks)
@@ -187,7 +189,9 @@ class PrunedPiT(SparseBackbone):
             self.stages.append(ModuleList(own))
             packing = package if bypass == 'package' else None
             self.site_selectors.append(
-                TokenSites(selector, dims, heads, sites, num_prefix, reactivate, packing, unfold)
+                TokenSites(
+                    selector, dims, heads, sites, num_prefix, reactivate, packing, unfold, adaptive=counts == 'adaptive'
+                )
             )
         for before, after in pairwise(channels):
             self.pools.append(HeadPooling(before, after))
@@ -206,8 +210,7 @@ class PrunedPiT(SparseBackbone):
         Returns:
             ``[B, C_i, H_i, W_i]`` for each of ``out_indices``.
         """
-        self.keep_ratios.clear()
-        self.computed_positions.clear()
+        self.forget_last_pass()
         x = self._embed(x)
         prefix = self.cls_token.expand(len(x), -1, -1)
         outs = []

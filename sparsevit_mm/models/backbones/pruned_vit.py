@@ -12,7 +12,7 @@ from ...registry import MODELS
 from ...sparsity import SparsityLayout
 from ..checkpoints_vit import fit_vit_positions, load_vit_backbone
 from ..layers import TokenAttention, TokenSites, ViTBlock
-from .arguments import checked_bypass, image_size, init_cfg_of
+from .arguments import check_options, image_size, init_cfg_of
 from .base import SparseBackbone
 from .site_blocks import block_sites_of, checked_site_blocks
 from .stage_log import StageLog
@@ -82,6 +82,10 @@ class PrunedViT(SparseBackbone):
             first, as its PiT. With ``reactivate`` each site packs all that it leaves out anew.
         unfold: What a map shows of tokens in a package: with ``'residual'`` their last features plus what the package
             has learned, with ``'reuse'`` the former only.
+        counts: With ``'fixed'`` as many tokens of every image stay as the sparsity asks for. With ``'adaptive'`` the
+            selectors decide for each image by itself: those tokens stay that are more likely to than not. It needs a
+            selector with ``draw='gumbel'``, trained with a keep-ratio loss over the mean of the batch; the sparsity is
+            then the target of that loss, and no more, but that sites at 0 are dense.
 
     Raises:
         ValueError: If arguments contradict each other, or a site or the sparsity is not valid.
@@ -126,11 +130,12 @@ class PrunedViT(SparseBackbone):
         layer_scale_init_value: float = 0.0,
         package: str = 'separate',
         unfold: str = 'residual',
+        counts: str = 'fixed',
     ) -> None:
         super().__init__(init_cfg=init_cfg_of(init_cfg, pretrained))
         self.out_indices = _out_blocks(out_indices, num_layers)
         self.site_blocks = checked_site_blocks(site_blocks, num_layers, f'num_layers={num_layers}')
-        checked_bypass('PrunedViT', bypass=bypass, package=package, unfold=unfold)
+        check_options('PrunedViT', ('reuse', 'package'), bypass, package=package, unfold=unfold, counts=counts)
         if num_heads < 1 or embed_dims % num_heads:
             raise ValueError(f'num_heads={num_heads} must divide embed_dims={embed_dims}.')
         if output_cls_token and not with_cls_token:
@@ -140,7 +145,7 @@ class PrunedViT(SparseBackbone):
         self.with_cls_token, self.output_cls_token = with_cls_token, output_cls_token
         self.out_origin, self.interpolate_mode = out_origin, interpolate_mode
         self.norm_eval, self.frozen_exclude = norm_eval, tuple(frozen_exclude)
-        self.bypass, self.reactivate = bypass, reactivate
+        self.bypass, self.reactivate, self.counts = bypass, reactivate, counts
         self.block_sites = block_sites_of((self.site_blocks,), (num_layers,))
         self.sparsity_layout = SparsityLayout(
             tuple(f'block{i}' for i in self.site_blocks), (len(self.site_blocks),) if self.site_blocks else ()
@@ -187,6 +192,7 @@ class PrunedViT(SparseBackbone):
             reactivate,
             package if bypass == 'package' else None,
             unfold,
+            adaptive=counts == 'adaptive',
         )
         self.register_load_state_dict_pre_hook(fit_vit_positions)
         self._freeze()
@@ -215,8 +221,7 @@ class PrunedViT(SparseBackbone):
         Raises:
             ValueError: If the image is no multiple of the patch and ``patch_pad`` is ``None``.
         """
-        self.keep_ratios.clear()
-        self.computed_positions.clear()
+        self.forget_last_pass()
         x, hw_shape = self._embed(x)
         outs = [self._output(x, hw_shape)] if self.out_origin else []
         log = StageLog(self, self.of_blocks(0)[1])

@@ -8,11 +8,12 @@ from ...registry import MODELS
 from ...selectors import build_window_selector
 from ...sparsity import SparsityLayout
 from ..layers import SwinStage, WindowBlock
+from .arguments import check_options
 from .swin_body import SwinBody
 
 __all__ = ['SparseSwin']
 
-BYPASSES = ('identity',)
+BYPASSES = ('identity', 'package')
 
 
 @MODELS.register_module()
@@ -25,7 +26,16 @@ class SparseSwin(SwinBody):
     Args:
         sparsity: Fraction of the windows that a site does not compute, for all sites or one value each.
         selector: Config of the selector that scores the windows.
-        bypass: What happens to tokens of pruned windows; ``'identity'`` passes them unchanged.
+        bypass: What happens to tokens of pruned windows: ``'identity'`` passes them unchanged, ``'package'`` folds
+            those that no block of a site computes into a package token, which the windows computed see beside their own
+            tokens and which sees all that is computed of its image (SPViT, arXiv 2112.13890). Packages stand outside of
+            the map and end with their stage.
+        package: ``'separate'`` makes a package token a site, ``'merged'`` one a stage.
+        unfold: What becomes of tokens in a package at the end of the stage: with ``'residual'`` they get what the
+            package has learned, with ``'reuse'`` they stay as they are.
+        counts: With ``'fixed'`` as many windows of every image stay as the sparsity asks for, with ``'adaptive'`` those
+            that are more likely to than not, as in :class:`PrunedViT`. Windows of a stage are scored once, so its sites
+            then have one sparsity, but for those at 0.
         **swin: Arguments of :class:`SwinBody`, which are those of the stock backbones.
 
     Raises:
@@ -38,12 +48,18 @@ class SparseSwin(SwinBody):
         sparsity: float | Sequence[float] = 0.0,
         selector: dict = dict(type='sparsevit_mm.MagnitudeSelector'),
         bypass: str = 'identity',
+        package: str = 'separate',
+        unfold: str = 'residual',
+        counts: str = 'fixed',
         **swin: Any,
     ) -> None:
-        if bypass not in BYPASSES:
-            raise ValueError(f'bypass of SparseSwin must be one of {BYPASSES}, got {bypass!r}.')
-        super().__init__(partial(_window_stage, selector=selector), **swin)
-        self.bypass = bypass
+        check_options('SparseSwin', BYPASSES, bypass, package=package, unfold=unfold, counts=counts)
+        packing = package if bypass == 'package' else None
+        adaptive = counts == 'adaptive'
+        super().__init__(
+            partial(_window_stage, selector=selector, package=packing, unfold=unfold, adaptive=adaptive), **swin
+        )
+        self.bypass, self.counts = bypass, counts
         self.sparsity_layout = _sites_of(self.depths)
         self.block_sites = tuple(
             tuple(span.start + block // 2 for block in range(depth))
@@ -51,13 +67,32 @@ class SparseSwin(SwinBody):
         )
         self.sparsity = sparsity
 
+    def check_sparsity(self, values: tuple[float, ...]) -> None:
+        """Looks whether all sites of a stage can be at these values."""
+        if self.counts != 'adaptive':
+            return
+        for span in self.sparsity_layout.spans:
+            if len(set(values[span]) - {0.0}) > 1:
+                raise ValueError(
+                    f"sparsity of {', '.join(self.sites[span])} is {values[span]}, but with counts='adaptive' one "
+                    f'score decides for all of a stage: give them one value, or 0 to the first ones.'
+                )
+
 
 def _window_stage(
-    stage: int, blocks: Sequence[dict[str, Any]], merging: nn.Module | None, *, selector: dict
+    stage: int,
+    blocks: Sequence[dict[str, Any]],
+    merging: nn.Module | None,
+    *,
+    selector: dict,
+    package: str | None,
+    unfold: str,
+    adaptive: bool,
 ) -> SwinStage:
     window_size, dims, num_heads = (blocks[0][name] for name in ('window_size', 'embed_dims', 'num_heads'))
     built = [WindowBlock(**arguments) for arguments in blocks]
-    return SwinStage(built, window_size, build_window_selector(selector, dims, num_heads), merging)
+    own = build_window_selector(selector, dims, num_heads, adaptive)
+    return SwinStage(built, window_size, own, merging, package, unfold, adaptive)
 
 
 def _sites_of(depths: Sequence[int]) -> SparsityLayout:

@@ -161,7 +161,7 @@ class SwinBody(SparseBackbone):
         Returns:
             ``[B, C_i, H_i, W_i]`` for each of ``out_indices``.
         """
-        self.keep_ratios.clear()
+        self.forget_last_pass()
         x, hw_shape = self.patch_embed(x)
         if self.use_abs_pos_embed:
             x = x + self._position_embedding(hw_shape)

@@ -3,9 +3,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ...ops import fold_tokens, merge_packages, unfold_tokens
+from ...ops import PackedTokens, fold_tokens, merge_packages, unfold_tokens
 
-__all__ = ['Packages', 'run_with_packages']
+__all__ = ['Packages', 'pack_with_packages', 'put_with_packages', 'run_with_packages']
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,3 +71,24 @@ def run_with_packages(
     results = layer(torch.cat([tokens, packages.tokens], dim=1), alive)
     length = tokens.shape[1]
     return results[:, :length], replace(packages, tokens=results[:, length:])
+
+
+def pack_with_packages(tokens: Tensor, mask: Tensor, packages: Packages | None) -> PackedTokens:
+    """Tokens ``[B, N, C]`` where ``mask [B, N]`` is true, those of an image with its packages behind them.
+
+    Packages without members are left out: there is nothing for them to tell.
+    """
+    if packages is None:
+        return PackedTokens.pack(tokens, mask)
+    return PackedTokens.pack(torch.cat([tokens, packages.tokens], dim=1), torch.cat([mask, packages.alive > 0], dim=1))
+
+
+def put_with_packages(
+    packed: PackedTokens, tokens: Tensor, packages: Packages | None
+) -> tuple[Tensor, Packages | None]:
+    """The inverse of :func:`pack_with_packages`: all tokens, and the packages after what they were packed for."""
+    if packages is None:
+        return packed.put(tokens), None
+    length = tokens.shape[1]
+    both = packed.put(torch.cat([tokens, packages.tokens], dim=1))
+    return both[:, :length], replace(packages, tokens=both[:, length:])

@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -14,13 +14,12 @@ from ...ops import (
     build_route,
     build_window_grid,
     drop_spill_row,
-    keep_mask,
-    rank_units,
-    straight_through,
 )
 from ...selectors import Selector
 from ...sparsity import keep_count
 from .idle import keep_in_graph
+from .packages import Packages
+from .window_choice import WindowChoice, WindowRanking, pack_windows, rank_windows
 
 __all__ = ['StageObserver', 'SwinStage', 'WindowStage']
 
@@ -28,11 +27,20 @@ __all__ = ['StageObserver', 'SwinStage', 'WindowStage']
 class StageObserver(Protocol):
     """Who is told what the blocks of a stage do."""
 
-    def computed(self, block: int, grid: WindowGrid, kept: Tensor | None, batch: int) -> None:
-        """Before a block runs: the windows that it keeps, ``[B, K]``, or ``None`` for all."""
+    def computed(
+        self, block: int, grid: WindowGrid, kept: Tensor | None, batch: int, members: Tensor | None = None
+    ) -> None:
+        """Before a block runs: the windows that it keeps.
+
+        Their indices ``[B, K]``, or a mask ``[B, nW]`` where images have counts of their own; ``None`` for all.
+        ``members [B, m, L]`` is 1 for the tokens that are in a package.
+        """
 
     def wanted(self, block: int, ratio: Tensor) -> None:
         """The fraction of units ``[B]`` that a learning selector would keep, with a gradient."""
+
+    def counted(self, block: int, counts: Tensor) -> None:
+        """The windows ``[B]`` that a site keeps of each image, where images have counts of their own."""
 
 
 class WindowStage(BaseModule):
@@ -62,19 +70,36 @@ class SwinStage(WindowStage):
     for shifted windows. Every block then keeps the best of its ranking; so later sites keep a part of what earlier
     ones kept, and what a pruned window looks like is not asked again, as in SparseViT.
 
+    With package tokens, tokens that no block of a site computes are folded into one, which the windows of later blocks
+    see; behind the last block they get what it has learned. A token that only the plain or only the shifted windows
+    leave out is in no package.
+
     Args:
         blocks: The window blocks; even ones plain, odd ones shifted.
         window_size: Side of a window in tokens.
         selector: Scores the windows.
         downsample: Patch merging, ``None`` in the last stage.
+        package: Where dropped tokens go: ``'separate'`` into a package token a site, ``'merged'`` into one for the
+            stage, ``None`` nowhere.
+        unfold: Whether tokens that went into a package get what it has learned, ``'residual'``, or stay as they were,
+            ``'reuse'``.
+        adaptive: Whether the scores decide how many windows of an image stay, and not its sparsity.
     """
 
     def __init__(
-        self, blocks: Sequence[nn.Module], window_size: int, selector: Selector, downsample: nn.Module | None
+        self,
+        blocks: Sequence[nn.Module],
+        window_size: int,
+        selector: Selector,
+        downsample: nn.Module | None,
+        package: str | None = None,
+        unfold: str = 'residual',
+        adaptive: bool = False,
     ) -> None:
         super().__init__(blocks, window_size)
         self.selector = selector
         self.downsample = downsample
+        self.package, self.unfold, self.adaptive = package, unfold, adaptive
 
     def forward(
         self, x: Tensor, hw_shape: tuple[int, int], sparsity: Sequence[float], observe: StageObserver | None = None
@@ -92,79 +117,59 @@ class SwinStage(WindowStage):
         """
         batch = x.shape[0]
         grids = [self.grid(hw_shape, block.shift_size, x.device) for block in self.blocks]
-        kept = [keep_count(grid.num_windows, value) for grid, value in zip(grids, sparsity)]
-        pruned = [i for i, (grid, count) in enumerate(zip(grids, kept)) if count < grid.num_windows]
+        counts = [keep_count(grid.num_windows, value) for grid, value in zip(grids, sparsity)]
         spill = any(grid.padded for grid in grids)
         rows = add_spill_row(x) if spill else x.flatten(0, 1)
-        rankings: dict[int, _Ranking] = {}
+        rankings: dict[int, WindowRanking] = {}
         routes: dict[tuple[int, int], WindowRoute] = {}
-        for i, (block, grid, count) in enumerate(zip(self.blocks, grids, kept)):
-            chosen = decisions = None
-            everywhere = False
-            if i in pruned:
+        packages: Packages | None = None
+        packed = 0  # windows that are kept where packages were made last
+        for i, (block, grid, count) in enumerate(zip(self.blocks, grids, counts)):
+            choice = None
+            if count < grid.num_windows:
+                tokens = drop_spill_row(rows, batch) if spill else rows.view_as(x)
                 if not rankings:
-                    tokens = drop_spill_row(rows, batch) if spill else rows.view_as(x)
-                    rankings = self._rank(tokens, [grids[j] for j in pruned])
-                ranking = rankings[grid.shift]
-                chosen, decisions, everywhere = ranking.best(count), ranking.decisions(count), ranking.everywhere
-                if observe is not None and ranking.ratio is not None:
-                    observe.wanted(i, ranking.ratio)
-            key = (grid.shift, grid.num_windows if everywhere else count)
+                    shown = [g for g, kept in zip(grids, counts) if kept < g.num_windows]
+                    rankings = rank_windows(self.selector, tokens, shown, self.adaptive)
+                choice = rankings[grid.shift].choose(count)
+                if self.package is not None and i % 2 == 0 and (not packed or (count < packed and not self.adaptive)):
+                    if packages is not None and self.package == 'merged' and self.unfold == 'residual':
+                        tokens, packages = packages.unfold(tokens)
+                        rows = add_spill_row(tokens) if spill else tokens.flatten(0, 1)
+                    own = [rankings[other.shift] for other in grids[i : i + 2]]
+                    packages = pack_windows(packages, tokens, own, count, self.package == 'merged')
+                    packed = count
+            key = (grid.shift, grid.num_windows if choice is None or choice.everywhere else count)
             if key not in routes:
-                routes[key] = build_route(grid, batch, None if everywhere else chosen)
-            if observe is not None:
-                observe.computed(i, grid, chosen, batch)
-            rows = block(rows, routes[key], grid, decisions)
+                routes[key] = build_route(grid, batch) if choice is None else choice.route(grid)
+            self._tell(observe, i, grid, choice, packages, batch)
+            decisions = None if choice is None else choice.decisions
+            if packages is None:
+                rows = block(rows, routes[key], grid, decisions)
+            else:
+                rows, seen = block.forward_with_packages(rows, routes[key], grid, packages.tokens, decisions)
+                packages = replace(packages, tokens=seen)
         x = drop_spill_row(rows, batch) if spill else rows.view_as(x)
+        if packages is not None and self.unfold == 'residual':
+            x, _ = packages.unfold(x)
         return x if rankings else keep_in_graph(x, self.selector)
 
-    def _rank(self, tokens: Tensor, grids: Sequence[WindowGrid]) -> dict[int, '_Ranking']:
-        """Ranks the windows of each shift, by the features of this moment."""
-        grids = list({grid.shift: grid for grid in grids}.values())
-        selector = self.selector
-        learning = selector.learns and self.training and torch.is_grad_enabled()
-        if learning:
-            tokens = tokens.clone()  # blocks change the map in place
-        rankings = {}
-        for grid, scores in zip(grids, selector.score_windows(tokens, grids)):
-            noisy = selector.perturb(scores) if learning else None
-            rankings[grid.shift] = _Ranking(
-                order=rank_units(scores.detach() if noisy is None else noisy.detach()),
-                noisy=noisy,
-                temperature=selector.temperature if learning else 1.0,
-                ratio=selector.keep_ratio(scores, None) if learning else None,
-                everywhere=learning and selector.learn_from == 'all',
-            )
-        return rankings
-
-
-@dataclass(frozen=True, eq=False)
-class _Ranking:
-    """The windows of one shift from the best to the worst.
-
-    Args:
-        order: ``[B, nW]`` indices.
-        noisy: ``[B, nW]`` perturbed log-odds where a selector is learning from them.
-        temperature: Of the straight-through gradient.
-        ratio: ``[B]`` the fraction of windows that the selector would keep if it were free.
-        everywhere: Whether all windows are computed, so that all have a decision.
-    """
-
-    order: Tensor
-    noisy: Tensor | None
-    temperature: float
-    ratio: Tensor | None
-    everywhere: bool
-
-    def best(self, count: int) -> Tensor:
-        """``[B, K]`` indices of the best windows."""
-        return self.order[:, :count]
-
-    def decisions(self, count: int) -> Tensor | None:
-        """Decisions that teach the selector: ones ``[B, K]`` of the best windows, or ``[B, nW]`` of all."""
-        if self.noisy is None:
-            return None
-        best, noisy = self.best(count), self.noisy
-        if self.everywhere:
-            return straight_through(keep_mask(best, noisy.shape[1]), noisy, self.temperature)
-        return straight_through(torch.ones_like(best), noisy.gather(1, best), self.temperature)
+    def _tell(
+        self,
+        observe: StageObserver | None,
+        block: int,
+        grid: WindowGrid,
+        choice: WindowChoice | None,
+        packages: Packages | None,
+        batch: int,
+    ) -> None:
+        if observe is None:
+            return
+        if choice is None:
+            observe.computed(block, grid, None, batch)
+            return
+        if choice.ratio is not None:
+            observe.wanted(block, choice.ratio)
+        if self.adaptive:
+            observe.counted(block, choice.counts)
+        observe.computed(block, grid, choice.kept, batch, None if packages is None else packages.members)

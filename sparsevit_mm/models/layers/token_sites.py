@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
-from ...ops import gather_tokens, keep_mask, put_tokens, rank_units
-from ...selectors import Selector, build_selector
+from ...ops import PackedTokens, gather_tokens, keep_above, keep_mask, put_tokens, rank_units
+from ...selectors import Selector, build_selector, check_counts
 from ...sparsity import keep_count
 from .idle import keep_in_graph
-from .packages import Packages, run_with_packages
+from .packages import Packages, pack_with_packages, put_with_packages, run_with_packages
 from .two_path import PathObserver
 
 __all__ = ['TokenSites', 'TokenState']
@@ -27,7 +27,7 @@ class TokenState:
         block: Its index.
         tokens: ``[B, P + L, C]``, those dropped with their last features. Later blocks may write into them.
         kept: ``[B, K]`` places in the image of those that the block computed; ``None`` for all.
-        decisions: ``[B, L]``, 1 for those that it computed, where a selector is learning.
+        decisions: ``[B, L]``, 1 for those that it computed, where images may differ in their number.
     """
 
     block: int
@@ -56,9 +56,12 @@ class TokenSites(ModuleList):
             sites, ``None`` nowhere. Where tokens can come back, each site packs all that it leaves out anew.
         unfold: Whether tokens that went into a package get what it has learned, ``'residual'``, or stay as they were,
             ``'reuse'``.
+        adaptive: Whether the scores decide how many tokens of an image stay, and not its sparsity. A site with sparsity
+            0 is dense all the same.
 
     Raises:
-        ValueError: If the selector cannot be built, or needs a class token where there is none.
+        ValueError: If the selector cannot be built, needs a class token where there is none, or does not fit adaptive
+            counts.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class TokenSites(ModuleList):
         reactivate: bool,
         package: str | None = None,
         unfold: str = 'residual',
+        adaptive: bool = False,
     ) -> None:
         super().__init__([build_selector(config, embed_dims, num_heads) for _ in blocks])
         if prefix == 0 and any(selector.wants_class_attention for selector in self):
@@ -78,7 +82,9 @@ class TokenSites(ModuleList):
                 f'selector {config["type"]} ranks by the class token, but with_cls_token=False: choose another one.'
             )
         self.blocks, self.prefix, self.reactivate = tuple(blocks), prefix, reactivate
-        self.package, self.unfold = package, unfold
+        self.package, self.unfold, self.adaptive = package, unfold, adaptive
+        for selector in self:
+            check_counts(selector, adaptive)
 
     def learning(self) -> bool:
         """Whether decisions get a gradient in a pass that starts now."""
@@ -94,7 +100,8 @@ class TokenSites(ModuleList):
         observe: PathObserver | None = None,
     ) -> Iterator[TokenState]:
         """Runs the blocks. Where a selector is learning over all tokens, with those dropped masked out; otherwise
-        over those alone that stay. Both give the same tokens for the same decisions.
+        over those alone that stay, without padding where images keep different numbers. All give the same tokens for
+        the same decisions.
 
         Args:
             x: ``[B, P + L, C]``; changed in place.
@@ -108,7 +115,10 @@ class TokenSites(ModuleList):
             The state after each block of ``wanted``, one after the other: the next block runs when it is asked for.
         """
         counts = [keep_count(x.shape[1] - self.prefix, value) for value in sparsity]
-        run = self._run_masked if self.learning() else self._run_gathered
+        if self.learning():
+            run = self._run_masked
+        else:
+            run = self._run_packed if self.adaptive else self._run_gathered
         return run(x, layers, counts, wanted, hw_shape, observe)
 
     def _run_gathered(
@@ -139,7 +149,7 @@ class TokenSites(ModuleList):
                     index = chosen if self.reactivate or index is None else index.gather(1, chosen)
                     active = gather_tokens(x, index)
             kept = None if index is None else index[:, prefix:] - prefix
-            self._tell(observe, i, hw_shape, kept, len(x))
+            self._tell(observe, i, hw_shape, kept, len(x), packages)
             active, packages = run_with_packages(layer, active, None, packages)
             if i in wanted:
                 x, packages = self._unfolded(_whole(x, index, active), packages)
@@ -168,19 +178,59 @@ class TokenSites(ModuleList):
                     alive, kept = selector.decide(scores, count, before)
                     if observe is not None:
                         observe.wanted(i, selector.keep_ratio(scores, alive, before))
+                        if self.adaptive:
+                            observe.counted(i, (alive.detach() > 0).sum(1))
                     if self.package is not None:
                         gone = (1 if before is None else before) - alive
                         packages = self._pack(packages, x, scores, gone, selector.learns, None, total)
                 else:
                     x = keep_in_graph(x, selector)
             if alive is None or kept is not None:
-                self._tell(observe, i, hw_shape, kept, len(x))
+                self._tell(observe, i, hw_shape, kept, len(x), packages)
             x, packages = run_with_packages(
                 layer, x, None if alive is None else F.pad(alive, (prefix, 0), value=1.0), packages
             )
             if i in wanted:
                 x, packages = self._unfolded(x, packages)
                 yield TokenState(i, x, kept, alive)
+
+    def _run_packed(
+        self,
+        x: Tensor,
+        layers: Sequence[nn.Module],
+        counts: Sequence[int],
+        wanted: Collection[int],
+        hw_shape: tuple[int, int],
+        observe: PathObserver | None,
+    ) -> Iterator[TokenState]:
+        prefix, total = self.prefix, x.shape[1] - self.prefix
+        stay: Tensor | None = None  # [B, L] tokens that are computed, None for all
+        packed: PackedTokens | None = None
+        packages: Packages | None = None
+        for i, layer in enumerate(layers):
+            if i in self.blocks and counts[self.blocks.index(i)] < total:
+                if packed is not None:
+                    x, packages = put_with_packages(packed, x, packages)
+                x, packages = self._unfolded(x, packages)
+                before = None if self.reactivate else stay
+                scores = self._score(i, layer, x, None if before is None else before.float()).detach()
+                stay = keep_above(scores, before)
+                if self.package is not None:
+                    gone = ~stay if before is None else before & ~stay
+                    packages = self._pack(packages, x, scores, gone.float(), True, None, total)
+                if observe is not None:
+                    observe.counted(i, stay.sum(1))
+                packed = pack_with_packages(x, F.pad(stay, (prefix, 0), value=True), packages)
+            self._tell(observe, i, hw_shape, stay, len(x), packages)
+            if packed is None:
+                x = layer(x)
+            else:
+                packed = layer.forward_packed(packed)
+            if i in wanted:
+                if packed is not None:
+                    x, packages = put_with_packages(packed, x, packages)
+                    x, packages = self._unfolded(x, packages)
+                yield TokenState(i, x, None, None if stay is None else stay.float())
 
     def _pack(
         self,
@@ -224,10 +274,16 @@ class TokenSites(ModuleList):
         return self[self.blocks.index(block)]
 
     def _tell(
-        self, observe: PathObserver | None, block: int, hw_shape: tuple[int, int], kept: Tensor | None, batch: int
+        self,
+        observe: PathObserver | None,
+        block: int,
+        hw_shape: tuple[int, int],
+        kept: Tensor | None,
+        batch: int,
+        packages: Packages | None,
     ) -> None:
         if observe is not None and self.blocks and block >= self.blocks[0]:
-            observe.split(block, hw_shape, kept, batch)
+            observe.split(block, hw_shape, kept, batch, None if packages is None else packages.members)
 
     def _with_prefix(self, chosen: Tensor) -> Tensor:
         """Places ``[B, K]`` in the image as places among all tokens, ``[B, P + K]``, those before the image's first."""

@@ -18,11 +18,20 @@ __all__ = ['PathChoice', 'PathObserver', 'PathSelectors', 'mix_paths']
 class PathObserver(Protocol):
     """Who is told what the blocks of a stage do."""
 
-    def split(self, block: int, hw_shape: tuple[int, int], kept: Tensor | None, batch: int) -> None:
-        """Before a block of a site runs: the tokens of its slow path, ``[B, K]``, or ``None`` for all."""
+    def split(
+        self, block: int, hw_shape: tuple[int, int], kept: Tensor | None, batch: int, members: Tensor | None = None
+    ) -> None:
+        """Before a block of a site runs: the tokens that it computes in full.
+
+        Their places ``[B, K]``, or a mask ``[B, L]`` where images have counts of their own; ``None`` for all.
+        ``members [B, m, L]`` is 1 for the tokens that are in a package.
+        """
 
     def wanted(self, block: int, ratio: Tensor) -> None:
         """The fraction of units ``[B]`` that a learning selector would keep, with a gradient."""
+
+    def counted(self, block: int, counts: Tensor) -> None:
+        """The units ``[B]`` that a site keeps of each image, where images have counts of their own."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 import torch.utils.checkpoint
@@ -6,6 +8,8 @@ from mmcv.cnn.bricks.scale import LayerScale
 from mmcv.cnn.bricks.transformer import FFN
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+
+from ...ops import PackedTokens
 
 __all__ = ['TokenAttention', 'ViTBlock', 'masked_softmax']
 
@@ -108,6 +112,19 @@ class TokenAttention(BaseModule):
         x = x.transpose(1, 2).reshape(batch, tokens, dims)
         return self.gamma1(self.proj_drop(self.attn.out_proj(x)))
 
+    def forward_packed(self, rows: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Attends among the tokens of each image, whose tokens ``[T, C]`` stand one after the other."""
+        # [T, 3C] -> [3, heads, T, C / heads], and of each image [heads, N, C / heads]
+        qkv = F.linear(rows, self.attn.in_proj_weight, self.attn.in_proj_bias)
+        qkv = qkv.view(len(rows), 3, self.num_heads, -1).permute(1, 2, 0, 3)
+        dropout = self.attn_drop.p if self.attn_drop.training else 0.0
+        parts = [
+            F.scaled_dot_product_attention(*(part[None] for part in image.unbind(0)), dropout_p=dropout)[0]
+            for image in qkv.split(lengths, dim=2)
+        ]
+        x = torch.cat(parts, dim=1).transpose(0, 1).flatten(1)  # [heads, T, C / heads] -> [T, C]
+        return self.gamma1(self.proj_drop(self.attn.out_proj(x)))
+
     def first_token_attention(self, x: Tensor) -> Tensor:
         """Attention of the first token to the others, averaged over the heads: ``[B, N, C] -> [B, N - 1]``."""
         batch, tokens, dims = x.shape
@@ -199,6 +216,12 @@ class ViTBlock(BaseModule):
         y = x + self.attn(self.norm1(x), alive)
         y = self.ffn(self.norm2(y), identity=y)
         return y if alive is None else x + alive[..., None].to(y.dtype) * (y - x)
+
+    def forward_packed(self, packed: PackedTokens) -> PackedTokens:
+        """Computes tokens of images that keep different numbers of them."""
+        x = packed.rows
+        y = x + self.attn.forward_packed(self.norm1(x), packed.lengths)
+        return packed.with_rows(self.ffn(self.norm2(y), identity=y))
 
     @torch.no_grad()
     def class_attention(self, x: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import torch
 import torch.utils.checkpoint
 from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks.transformer import FFN, build_dropout
@@ -8,6 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from ...ops import WindowGrid, WindowRoute, rows_per_chunk, write_rows
+from .package_attention import PackageAttention
 from .window_attention import WindowAttention
 
 __all__ = ['WindowBlock']
@@ -106,12 +109,33 @@ class WindowBlock(BaseModule):
             return self._forward_chunks(rows, route, grid.masks, chunk)
         x = rows.index_select(0, route.rows)  # [B * K * N, C]
         y = self._run(self._compute, x, route, grid.masks)
-        if decisions is not None:
-            gate = decisions.flatten().repeat_interleave(self.attn.w_msa.window_size**2)[:, None].to(y.dtype)
-            if route.real is not None:
-                x, gate = x.index_select(0, route.real), gate.index_select(0, route.real)
-            y = x + gate * (y - x)
-        return write_rows(rows, route.places, y)
+        return write_rows(rows, route.places, self._gated(x, y, route, decisions))
+
+    def forward_with_packages(
+        self, rows: Tensor, route: WindowRoute, grid: WindowGrid, packages: Tensor, decisions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The same where windows see the package tokens of their image, which are computed beside them.
+
+        Args:
+            rows: As in :meth:`forward`.
+            route: Likewise.
+            grid: Likewise.
+            packages: ``[B, m, C]``.
+            decisions: As in :meth:`forward`; packages see no window whose decision is 0.
+
+        Returns:
+            ``[R, C]`` and ``[B, m, C]``.
+        """
+        chunk = self._chunk(rows, route)
+        if chunk is not None:
+            attention = PackageAttention(self.attn.w_msa, self.norm1(packages))
+            rows = self._forward_chunks(rows, route, grid.masks, chunk, attention)
+            packages = packages + self.attn.drop(attention.packages())
+            return rows, self.ffn(self.norm2(packages), identity=packages)
+        x = rows.index_select(0, route.rows)
+        computed = None if decisions is None else decisions.detach().flatten() > 0
+        y, packages = self._run(self._compute_with_packages, x, route, grid.masks, packages, computed)
+        return write_rows(rows, route.places, self._gated(x, y, route, decisions)), packages
 
     def attend(self, rows: Tensor, route: WindowRoute, grid: WindowGrid) -> Tensor:
         """The first half of the block alone: attention with its residual, as :meth:`forward` takes and gives it."""
@@ -121,6 +145,15 @@ class WindowBlock(BaseModule):
         x = rows.index_select(0, route.rows)
         return write_rows(rows, route.places, self._run(self._attend_real, x, route, grid.masks))
 
+    def _gated(self, x: Tensor, y: Tensor, route: WindowRoute, decisions: Tensor | None) -> Tensor:
+        """Results ``y`` of gathered rows ``x``, or ``x`` itself where the decision was against its window."""
+        if decisions is None:
+            return y
+        gate = decisions.flatten().repeat_interleave(self.attn.w_msa.window_size**2)[:, None].to(y.dtype)
+        if route.real is not None:
+            x, gate = x.index_select(0, route.real), gate.index_select(0, route.real)
+        return x + gate * (y - x)
+
     def _chunk(self, rows: Tensor, route: WindowRoute) -> int | None:
         """Rows to compute at once; ``None`` for all, as wherever gradients are wanted."""
         if self.training or torch.is_grad_enabled():
@@ -128,7 +161,7 @@ class WindowBlock(BaseModule):
         chunk = rows_per_chunk(rows, self.ffn.feedforward_channels)
         return chunk if chunk is not None and chunk < len(route.rows) else None
 
-    def _run(self, function: Callable[..., Tensor], *args: Any) -> Tensor:
+    def _run(self, function: Callable[..., Any], *args: Any) -> Any:
         """Calls a function, which is run again in the backward pass where memory is to be saved."""
         if self.with_cp and self.training and torch.is_grad_enabled():
             return torch.utils.checkpoint.checkpoint(function, *args, use_reentrant=False)
@@ -138,50 +171,109 @@ class WindowBlock(BaseModule):
         """Attention and FFN of gathered windows, ``[B * K * N, C] -> [B * K * N, C]``, or ``[B * V, C]``."""
         return self._feed_forward(self._attend_real(x, route, masks), route.batch)
 
+    def _compute_with_packages(
+        self, x: Tensor, route: WindowRoute, masks: Tensor | None, packages: Tensor, computed: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """As :meth:`_compute`, with packages ``[B, m, C]`` behind the rows of their image."""
+        tokens = self.attn.w_msa.window_size**2
+        attention = PackageAttention(self.attn.w_msa, self.norm1(packages))
+        padding = None if route.padding is None else route.padding.view(-1, tokens)
+        y = self._normed(x, route.padding).view(-1, tokens, x.shape[-1])
+        bias = self.attn.w_msa.bias(masks)
+        y = attention.windows(y, bias if route.kinds is None else bias[route.kinds], route.images, padding)
+        change = _joined(y.flatten(0, 1), attention.packages(computed), route.batch)
+        x, packages = _parted(_joined(x, packages, route.batch) + self.attn.drop(change), packages)
+        x = _joined(x if route.real is None else x.index_select(0, route.real), packages, route.batch)
+        return _parted(self.ffn(self.norm2(x), identity=x), packages)
+
     def _attend_real(self, x: Tensor, route: WindowRoute, masks: Tensor | None) -> Tensor:
         """Attention of gathered windows, then real tokens only; shapes as in :meth:`_compute`."""
         x = self._attend(x, self.attn.w_msa.bias(masks), route.kinds, route.padding, route.batch)
         return x if route.real is None else x.index_select(0, route.real)
 
-    def _forward_chunks(self, rows: Tensor, route: WindowRoute, masks: Tensor | None, chunk: int) -> Tensor:
+    def _forward_chunks(
+        self,
+        rows: Tensor,
+        route: WindowRoute,
+        masks: Tensor | None,
+        chunk: int,
+        packages: PackageAttention | None = None,
+    ) -> Tensor:
         """The same over chunks of rows, so that what a chunk needs stays in the processor's cache."""
-        rows = self._attend_chunks(rows, route, masks, chunk, feed_forward=route.real is None)
+        rows = self._attend_chunks(rows, route, masks, chunk, route.real is None, packages)
         if route.real is not None:
             for index in route.places.split(chunk):
                 rows = write_rows(rows, index, self._feed_forward(rows.index_select(0, index), batch=1))
         return rows
 
     def _attend_chunks(
-        self, rows: Tensor, route: WindowRoute, masks: Tensor | None, chunk: int, feed_forward: bool
+        self,
+        rows: Tensor,
+        route: WindowRoute,
+        masks: Tensor | None,
+        chunk: int,
+        feed_forward: bool,
+        packages: PackageAttention | None = None,
     ) -> Tensor:
-        """Attention over chunks of windows, each followed by the FFN where asked for."""
+        """Attention over chunks of windows, to packages too if there are any, each followed by the FFN if asked for."""
         bias = self.attn.w_msa.bias(masks)
         tokens = self.attn.w_msa.window_size**2
         windows = max(1, chunk // tokens)
-        for start in range(0, route.batch * route.num_kept, windows):
+        for start in range(0, len(route.images), windows):
             places = slice(start * tokens, (start + windows) * tokens)
             index = route.rows[places]
             kinds = None if route.kinds is None else route.kinds[start : start + windows]
             padding = None if route.padding is None else route.padding[places]
-            x = self._attend(rows.index_select(0, index), bias, kinds, padding, batch=1)
+            attend = None
+            if packages is not None:
+                hidden = None if padding is None else padding.view(-1, tokens)
+                attend = partial(packages.windows, images=route.images[start : start + windows], padding=hidden)
+            x = self._attend(rows.index_select(0, index), bias, kinds, padding, 1, attend)
             if feed_forward:
                 x = self._feed_forward(x, batch=1)
             rows = write_rows(rows, index, x)
         return rows
 
-    def _attend(self, x: Tensor, bias: Tensor, kinds: Tensor | None, padding: Tensor | None, batch: int) -> Tensor:
+    def _attend(
+        self,
+        x: Tensor,
+        bias: Tensor,
+        kinds: Tensor | None,
+        padding: Tensor | None,
+        batch: int,
+        attend: Callable[..., Tensor] | None = None,
+    ) -> Tensor:
         """Attention with its residual, ``[M * N, C] -> [M * N, C]`` for ``M`` windows of ``batch`` images."""
         tokens, dims = self.attn.w_msa.window_size**2, x.shape[-1]
         if kinds is not None:
             bias = bias[kinds]  # [4, heads, N, N] -> [M, heads, N, N]
-        y = self.norm1(x)
-        if padding is not None:
-            y = y.masked_fill(padding, 0)
-        y = self.attn.w_msa(y.view(-1, tokens, dims), bias)
+        y = (attend or self.attn.w_msa)(self._normed(x, padding).view(-1, tokens, dims), bias)
         # Drop path is drawn for an image, so an image is one item here.
         return (x.view(batch, -1, dims) + self.attn.drop(y.view(batch, -1, dims))).flatten(0, 1)
+
+    def _normed(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        """Rows after the first norm, zeros for padding."""
+        y = self.norm1(x)
+        return y if padding is None else y.masked_fill(padding, 0)
 
     def _feed_forward(self, x: Tensor, batch: int) -> Tensor:
         """FFN with its residual, ``[M, C] -> [M, C]`` for rows of ``batch`` images."""
         x = x.view(batch, -1, x.shape[-1])
         return self.ffn(self.norm2(x), identity=x).flatten(0, 1)
+
+
+def _joined(rows: Tensor, packages: Tensor, batch: int) -> Tensor:
+    """Rows ``[M, C]`` with packages ``[B, m, C]`` behind them, ``[batch, M / batch + ..., C]``.
+
+    An image with its packages is one item then, as drop path wants it; where images have different numbers of rows all
+    of them are one, in evaluation.
+    """
+    dims = rows.shape[-1]
+    return torch.cat([rows.view(batch, -1, dims), packages.reshape(batch, -1, dims)], dim=1)
+
+
+def _parted(both: Tensor, packages: Tensor) -> tuple[Tensor, Tensor]:
+    """The inverse of :func:`_joined`, for packages of the same shape."""
+    behind = packages.shape[0] * packages.shape[1] // both.shape[0]
+    rows, own = both.split([both.shape[1] - behind, behind], dim=1)
+    return rows.flatten(0, 1), own.reshape(packages.shape)
