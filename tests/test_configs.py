@@ -1,6 +1,7 @@
 from collections.abc import Iterator, Mapping
+from math import log2
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from mmengine.registry import DATASETS, HOOKS, LOOPS, METRICS, MODELS, OPTIM_WRA
 
 from sparsevit_mm.apis import drop_pretrained, init_scope, load_config
 from sparsevit_mm.cost import count_macs
+from sparsevit_mm.models.checkpoints import is_grown
 from sparsevit_mm.search.session import SearchOptions
 from sparsevit_mm.sparsity import keep_count
 
@@ -19,27 +21,63 @@ pytest.importorskip('mmseg')
 pytest.importorskip('mmdet3d')
 
 ROOT = Path(__file__).resolve().parents[1]
-FAMILIES = ('demo', 'sparsevit', 'dynamicvit')
+FAMILIES = ('demo', 'sparsevit', 'dynamicvit', 'spvit')
 CONFIGS = sorted(path for family in FAMILIES for path in (ROOT / 'configs' / family).glob('*.py'))
 STEPS = ('dense', 'adapt', 'search')  # any other suffix is a found or published sparsity
-# Backbones with learned selectors, by what their configs have in their names: the sparsity of rho 0.7, and the rates
-# of the dense part and of the selectors.
+
+
+class Kind(NamedTuple):
+    """Backbones with learned selectors, by what their configs have in their names.
+
+    Args:
+        backbone: The class.
+        sparsity: What is trained for.
+        dense_rate: Rate of the dense part.
+        selector_rate: That of the selectors.
+    """
+
+    backbone: str
+    sparsity: tuple[float, ...]
+    dense_rate: float
+    selector_rate: float
+
+
 LEARNED = {
-    '_pruned-dinov2': ('PrunedViT', (0.3, 0.51, 0.657), 0.1, 2.0),
-    '_pruned-': ('PrunedViT', (0.3, 0.51, 0.657), 0.01, 1.0),
-    '_dynamic-swin': ('DynamicSwin', (0.3, 0.5, 0.7), 0.2, 1.0),
-    '_dynamic-convnext': ('DynamicConvNeXt', (0.3, 0.5, 0.7), 0.2, 1.0),
+    '_pruned-dinov2': Kind('PrunedViT', (0.3, 0.51, 0.657), 0.1, 2.0),
+    '_pruned-': Kind('PrunedViT', (0.3, 0.51, 0.657), 0.01, 1.0),
+    '_dynamic-swin-mini': Kind('DynamicSwin', (0.5,) * 4, 0.2, 1.0),  # its stages have two blocks each
+    '_dynamic-swin': Kind('DynamicSwin', (0.3, 0.5, 0.7), 0.2, 1.0),
+    '_dynamic-convnext': Kind('DynamicConvNeXt', (0.3, 0.5, 0.7), 0.2, 1.0),
+}
+# With package tokens; dense steps of PiT too, which serve no other family.
+PACKAGED = {
+    'deit-tiny': Kind('PrunedViT', (0.2, 0.4, 0.6), 0.01, 1.0),
+    '_pruned-deit': Kind('PrunedViT', (0.3, 0.61, 0.79), 0.01, 1.0),
+    '_pruned-dinov2': Kind('PrunedViT', (0.3, 0.61, 0.79), 0.1, 2.0),
+    '_pruned-pit-mini': Kind('PrunedPiT', (0.5,) * 3, 0.01, 1.0),
+    '_pruned-pit': Kind('PrunedPiT', (0.3, 0.3, 0.6, 0.5), 0.01, 1.0),
+    '_swin-mini': Kind('SparseSwin', (0.6,) * 4, 1.0, 1.0),
+    '_swin-t': Kind('SparseSwin', (0.0, 0.3, 0.5, 0.5, 0.5, 0.3), 0.01, 1.0),
 }
 # In so few steps selectors learn by a fixed number, and nothing is frozen.
-SHORT = '_pruned-dinov2'
-HOOKS_OF_STEP = {
-    'rho70': ('KeepRatioLossHook', 'DistillationHook', 'BackboneFreezeHook', 'SparsityLogHook'),
-    'adapt': ('SparsityAdaptationHook', 'DistillationHook', 'BackboneFreezeHook', 'SparsityLogHook'),
-    'search': ('DistillationHook', 'SparsityLogHook'),
+SHORT = ('_pruned-dinov2', '_swin-mini')
+TRAINED = ('KeepRatioLossHook', 'DistillationHook', 'BackboneFreezeHook', 'SparsityLogHook')
+ADAPTED = ('SparsityAdaptationHook', 'DistillationHook', 'BackboneFreezeHook', 'SparsityLogHook')
+SEARCHED = ('DistillationHook', 'SparsityLogHook')
+RHO_STEPS = {'rho70': TRAINED, 'adapt': ADAPTED, 'search': SEARCHED}
+PACKAGE_STEPS = {
+    'package': TRAINED,
+    'adaptive': TRAINED,
+    'budget': TRAINED,
+    'phases': ('SparsityScheduleHook', *TRAINED),
+    'package-adapt': ADAPTED,
+    'package-search': SEARCHED,
 }
+HOOKS_OF_STEP = RHO_STEPS | PACKAGE_STEPS
 HOOKS_WITHOUT_TEACHER = {
     'adapt': ('SparsityAdaptationHook',),
     'learned': ('KeepRatioLossHook', 'SparsityLogHook'),
+    'package': ('KeepRatioLossHook', 'SparsityLogHook'),
 }
 # Data that is not pretrained from the net, so that it trains offline.
 OFFLINE = ('demo-448x448', 'coco-mini', 'camvid', 'kitti-mini')
@@ -53,30 +91,60 @@ def _stem(path: Path) -> str:
     return path.stem.partition('_sparse-')[0]
 
 
-def _learned(path: Path) -> tuple[str, tuple[float, ...], float, float] | None:
-    return next((kind for part, kind in LEARNED.items() if part in path.stem), None)
+def _packaged(path: Path) -> bool:
+    return _step(path) in PACKAGE_STEPS or '_pruned-pit' in path.stem
+
+
+def _learned(path: Path) -> Kind | None:
+    kinds = PACKAGED if _packaged(path) else LEARNED
+    return next((kind for part, kind in kinds.items() if part in path.stem), None)
+
+
+def _short(path: Path) -> bool:
+    return any(part in path.stem for part in SHORT)
+
+
+def _hooks(path: Path) -> tuple[str, ...]:
+    taught = _learned(path) and '_swin-mini' not in path.stem.replace('_dynamic-swin', '')
+    hooks = (HOOKS_OF_STEP if taught else HOOKS_WITHOUT_TEACHER).get(_step(path), ())
+    return tuple(name for name in hooks if not _short(path) or name != 'BackboneFreezeHook')
 
 
 def _id(path: Path) -> str:
     return f'{path.parent.name}/{path.stem}'
 
 
+# What inherits from mmpretrain can be read only where it is.
+CLASSIFIERS = [path for path in CONFIGS if '_in1k' in path.stem]
+READABLE = [path for path in CONFIGS if path not in CLASSIFIERS]
+
+
 def test_every_stem_has_its_steps() -> None:
-    steps: dict[tuple[Path, str], set[str]] = {}
+    steps: dict[tuple[str, str], set[str]] = {}
     for path in CONFIGS:
-        steps.setdefault((path.parent, _stem(path)), set()).add(_step(path))
-    learned = {stem: present for (_, stem), present in steps.items() if _learned(Path(stem))}
-    assert len(steps) == 11 + len(learned) and len(learned) == 16
-    for (_, stem), present in steps.items():
+        steps.setdefault((path.parent.name, _stem(path)), set()).add(_step(path))
+    packaged = {key: present for key, present in steps.items() if key[0] == 'spvit' or '_pruned-pit' in key[1]}
+    rest = {key: present for key, present in steps.items() if key not in packaged}
+    learned = {stem: present for (_, stem), present in rest.items() if _learned(Path(stem))}
+    assert len(rest) == 11 + len(learned) and len(learned) == 16
+    for (_, stem), present in rest.items():
         if stem not in learned:
             assert set(STEPS) <= present and present - set(STEPS), f'{stem} has only {sorted(present)}'
     for stem, present in learned.items():
         # The dense step of Swin is in configs/sparsevit and configs/demo.
         assert ('dense' in present) == ('_dynamic-swin' not in stem)
-        assert present - {'dense'} in ({'rho70'}, set(HOOKS_OF_STEP)), f'{stem} has only {sorted(present)}'
+        assert present - {'dense'} in ({'rho70'}, set(RHO_STEPS)), f'{stem} has only {sorted(present)}'
+    assert len(packaged) == 14
+    for (_, stem), present in packaged.items():
+        # The dense steps of the others are in configs/dynamicvit, configs/sparsevit and in mmpretrain.
+        assert ('dense' in present) == ('_pruned-pit' in stem)
+        assert 'package' in present and present - {'dense'} <= set(PACKAGE_STEPS)
+    published = {'package', 'adaptive', 'budget', 'phases'}
+    assert packaged['spvit', 'upernet_pruned-deit-s16_160k_ade20k-512x512'] == published
+    assert packaged['spvit', 'segmenter_pruned-dinov2-s14_fcn_300i_camvid-252x336'] == set(PACKAGE_STEPS)
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=_id)
+@pytest.mark.parametrize('path', READABLE, ids=_id)
 def test_config_builds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr('mmengine.runner.checkpoint.load_from_http', lambda *_, **__: pytest.fail('downloads'))
@@ -96,14 +164,15 @@ def test_config_builds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _check_sparsity(path: Path, cfg: Config, backbone: torch.nn.Module) -> None:
     claimed = cfg.model.backbone.get('sparsity')
     if kind := _learned(path):
-        assert type(backbone).__name__ == kind[0]
-        mini = '_dynamic-swin-mini' in path.stem  # its stages have two blocks each
-        assert backbone.sparsity == (
-            ((0.5,) * 4 if mini else kind[1]) if _step(path) == 'rho70' else (0.0,) * len(backbone.sites)
-        )
+        assert type(backbone).__name__ == kind.backbone
+        trained = 'KeepRatioLossHook' in _hooks(path)
+        assert backbone.sparsity == (kind.sparsity if trained else (0.0,) * len(backbone.sites))
+        if _packaged(path) and _step(path) != 'dense':
+            _check_package(path, backbone)
         # Free decisions have no fixed number, and learn theirs from the keep ratio alone.
+        free = trained and not _short(path) and kind.backbone != 'SparseSwin'
         draws = {selector.draw for selector in backbone.selectors()}
-        assert draws == {'gumbel' if _step(path) == 'rho70' and SHORT not in path.stem else 'topk'}
+        assert draws == {'gumbel' if free or _step(path) == 'adaptive' else 'topk'}
         return
     assert type(backbone).__name__ == 'SparseSwin'
     if _step(path) in STEPS:
@@ -113,21 +182,29 @@ def _check_sparsity(path: Path, cfg: Config, backbone: torch.nn.Module) -> None:
         assert backbone.sparsity in backbone.sparsity_space(), 'not what a search could have found'
 
 
+def _check_package(path: Path, backbone: torch.nn.Module) -> None:
+    assert backbone.bypass == 'package'
+    assert {type(selector).__name__ for selector in backbone.selectors()} == {'MultiHeadSelector'}
+    assert backbone.counts == ('adaptive' if _step(path) == 'adaptive' else 'fixed')
+    if backbone.sparsity != (0.3, 0.61, 0.79):  # the published one
+        assert backbone.sparsity in backbone.sparsity_space(), 'not what a search could have found'
+
+
 def _check_step(path: Path, cfg: Config) -> None:
     step = _step(path)
     hooks = tuple(hook['type'].removeprefix('sparsevit_mm.') for hook in cfg.get('custom_hooks') or ())
-    expected = HOOKS_OF_STEP if _learned(path) else HOOKS_WITHOUT_TEACHER
-    frozen = SHORT not in path.stem
-    assert hooks == tuple(name for name in expected.get(step, ()) if frozen or name != 'BackboneFreezeHook')
+    assert hooks == _hooks(path)
+    _check_options_of_hooks(path, cfg)
     loop = dict(cfg.test_cfg)
-    assert (loop.pop('type') == 'sparsevit_mm.SparsitySearchLoop') == (step == 'search')
-    if step == 'search':
+    assert (loop.pop('type') == 'sparsevit_mm.SparsitySearchLoop') == step.endswith('search')
+    if step.endswith('search'):
         loop.pop('search_images', None)
         loop.pop('_scope_', None)
         assert SearchOptions(**loop).budget is not None
     start = cfg.get('load_from')
     if step not in ('dense', 'search') and not start.startswith('http'):
-        before = _stem(path) if step in ('adapt', 'rho70', 'learned') else f'{_stem(path)}_sparse-adapt'
+        from_dense = step in ('adapt', 'rho70', 'learned', *PACKAGE_STEPS)
+        before = _stem(path) if from_dense else f'{_stem(path)}_sparse-adapt'
         before = before.replace('_dynamic-swin', '_swin')
         assert start.rpartition('/')[0] == f'work_dirs/{before}'
         last = load_config(next(other for other in CONFIGS if other.stem == before)).train_cfg
@@ -135,8 +212,27 @@ def _check_step(path: Path, cfg: Config) -> None:
         assert start.endswith(f'/{name}.pth'), 'the last checkpoint of the step before'
 
 
+def _check_options_of_hooks(path: Path, cfg: Config) -> None:
+    """Hooks of the package family are as published, but for short trainings."""
+    hooks = {hook['type'].removeprefix('sparsevit_mm.'): hook for hook in cfg.get('custom_hooks') or ()}
+    if not _packaged(path) or not hooks:
+        return
+    if loss := hooks.get('KeepRatioLossHook'):
+        assert loss.weight == (10.0 if _short(path) else 2.0)
+        # Where a fixed number of each image is computed each is drawn to the target.
+        assert loss.get('reduction', 'image') == ('batch' if _step(path) == 'adaptive' else 'image')
+        assert loss.get('target', 'sparsity') == ('budget' if _step(path) == 'budget' else 'sparsity')
+    if teacher := hooks.get('DistillationHook'):  # windows have no positions of their own
+        assert teacher.get('kept_only', False) == (cfg.model.backbone.type != 'sparsevit_mm.SparseSwin')
+    if freeze := hooks.get('BackboneFreezeHook'):
+        whole = cfg.train_cfg.max_epochs if freeze.get('by_epoch', True) else cfg.train_cfg.max_iters
+        assert freeze.duration / whole == pytest.approx(1 / 6, rel=0.01)
+    if schedule := hooks.get('SparsityScheduleHook'):
+        assert set(schedule) == {'type', 'phases'} and 3 * schedule.phases.length < cfg.train_cfg.max_iters
+
+
 # The configs of a search have the models of its adaptation.
-LEARNED_CONFIGS = [path for path in CONFIGS if _learned(path) and _step(path) != 'search']
+LEARNED_CONFIGS = [path for path in READABLE if _learned(path) and not _step(path).endswith('search')]
 
 
 @pytest.mark.parametrize('path', LEARNED_CONFIGS, ids=_id)
@@ -154,12 +250,18 @@ def test_backbone_of_learned_selectors_runs_and_fits_what_follows(path: Path, mo
     sparsity = dict(zip(backbone.sites, backbone.sparsity))
     assert {record.site for record in records} == set(sparsity)
     for record in records:
-        assert record.kept.shape[1] == keep_count(record.num_units, sparsity[record.site])
+        if getattr(backbone, 'counts', 'fixed') == 'fixed':
+            assert record.kept.shape[1] == keep_count(record.num_units, sparsity[record.site])
     for head in ('decode_head', 'auxiliary_head'):
         if wanted := cfg.model.get(head):
             places, channels = wanted.get('in_index', -1), wanted.in_channels
             places, channels = ([places], [channels]) if isinstance(places, int) else (places, channels)
             assert [maps[i].shape[1] for i in places] == list(channels)
+    if roi_head := cfg.model.get('roi_head'):
+        strides = [2 ** round(log2(128 / m.shape[3])) for m in maps]
+        assert cfg.model.rpn_head.anchor_generator.strides == strides
+        for extractor in (roi_head.bbox_roi_extractor, roi_head.mask_roi_extractor):
+            assert extractor.featmap_strides == strides[: len(extractor.featmap_strides)]
 
 
 @pytest.mark.parametrize('path', LEARNED_CONFIGS, ids=_id)
@@ -177,8 +279,9 @@ def test_new_parts_learn_at_the_full_rate_and_the_dense_backbone_at_a_fraction(p
     if _step(path) == 'dense':  # as in the stock config
         return
     for name, parameter in model.named_parameters():
-        dense = name.startswith('backbone.') and not any(part in name for part in ('selectors.', '.fast.'))
-        rate = _learned(path)[2] if dense else _learned(path)[3] if 'selectors.' in name else 1.0
+        kind, grown = _learned(path), is_grown(name)
+        dense = name.startswith('backbone.') and not grown
+        rate = kind.dense_rate if dense else kind.selector_rate if grown and '.fast.' not in name else 1.0
         assert rates[id(parameter)] == pytest.approx(rate), name
 
 
@@ -199,7 +302,7 @@ def _check_types(cfg: Config) -> None:
         _resolve(HOOKS, hook, scope)
     for loop in (cfg.train_cfg, cfg.val_cfg, cfg.test_cfg):
         _resolve(LOOPS, {'type': 'EpochBasedTrainLoop', **loop}, scope)
-    _resolve(OPTIM_WRAPPERS, cfg.optim_wrapper, scope)
+    _resolve(OPTIM_WRAPPERS, {'type': 'OptimWrapper', **cfg.optim_wrapper}, scope)
 
 
 def _resolve(registry: Registry, node: Mapping[str, Any], scope: str) -> None:
@@ -242,10 +345,11 @@ def test_readme_names_every_config_and_every_result(family: str) -> None:
                 assert str(value) in text
 
 
-def test_readme_says_the_macs() -> None:
-    rows = (ROOT / 'configs' / 'dynamicvit' / 'README.md').read_text().splitlines()
-    paths = [path for path in CONFIGS if path.parent.name == 'dynamicvit' and _step(path) == 'rho70']
-    assert len(paths) == 13
+@pytest.mark.parametrize('family, step, count', [('dynamicvit', 'rho70', 13), ('spvit', 'package', 12)])
+def test_readme_says_the_macs(family: str, step: str, count: int) -> None:
+    rows = (ROOT / 'configs' / family / 'README.md').read_text().splitlines()
+    paths = [path for path in READABLE if path.parent.name == family and _step(path) == step]
+    assert len(paths) == count
     for path in paths:
         cfg = load_config(path)
         init_scope(cfg)
@@ -258,6 +362,32 @@ def test_readme_says_the_macs() -> None:
         dense = count_macs(backbone, (height, width))
         row = next(row for row in rows if f'({path.name})' in row)
         assert f'| {height}x{width} | {dense / 1e9:.1f} | {sparse / 1e9:.1f} |' in row
+
+
+@pytest.mark.parametrize('path', CLASSIFIERS, ids=_id)
+def test_classifier_builds_and_runs(path: Path) -> None:
+    try:
+        from mmpretrain.structures import DataSample
+    except Exception as error:  # torchvision, which it needs, raises this and that where it does not fit torch
+        pytest.skip(f'mmpretrain cannot be imported: {error}')
+    cfg = load_config(path)
+    init_scope(cfg)
+    drop_pretrained(cfg)
+    model = MODELS.build(cfg.model)
+    _check_sparsity(path, cfg, model.backbone)
+    assert _hooks(path) == tuple(hook['type'].removeprefix('sparsevit_mm.') for hook in cfg.custom_hooks)
+    _check_options_of_hooks(path, cfg)
+    _check_types(cfg)
+    images, samples = torch.rand(2, 3, 224, 224), [DataSample().set_gt_label(i) for i in range(2)]
+    losses = model(images, samples, mode='loss')
+    assert torch.isfinite(losses['loss'])
+    losses['loss'].backward()
+    with torch.no_grad(), model.eval().backbone.record_selections() as records:
+        assert model(images, mode='predict')[0].pred_score.shape == (1000,)
+    sparsity = dict(zip(model.backbone.sites, model.backbone.sparsity))
+    assert {(record.site, record.kept.shape[1]) for record in records} == {
+        (site, keep_count(196, value)) for site, value in sparsity.items()
+    }
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=_id)

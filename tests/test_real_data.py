@@ -283,6 +283,24 @@ def test_learned_selectors_train_on_the_small_sets(data_root, tmp_path, monkeypa
         assert entry['loss_distill_feature' if 'dynamic' in name else 'loss_distill_logits'] > 0
 
 
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'name, options',
+    [
+        ('segmenter_pruned-dinov2-s14_fcn_300i_camvid-252x336_sparse-adaptive', ITERS),
+        ('mask-rcnn_pruned-pit-s16_fpn_24e_coco-mini_sparse-package', EPOCH),
+        ('upernet_swin-t-p4-w7_4k_camvid-360x480_sparse-package', [*ITERS, *SMALL_CROP]),
+    ],
+)
+def test_package_tokens_train_on_the_small_sets(data_root, tmp_path, monkeypatch, name, options):
+    monkeypatch.chdir(data_root.parent)
+    for entry in train_twice(f'configs/spvit/{name}.py', tmp_path, options):
+        assert entry['loss_keep_ratio'] > 0
+        # Stochastic depth, and the selection, set it apart from its teacher.
+        assert entry['loss_distill_logits' if 'coco' not in name else 'loss_distill_feature'] > 0
+
+
 def train_twice(config: str, work_dir: Path, options: list[str]) -> list[dict]:
     """Two training steps and a validation of a config by the tool; what it logged of the steps."""
     options = [*options, 'load_from=None', 'default_hooks.checkpoint=None', 'default_hooks.logger.interval=1']

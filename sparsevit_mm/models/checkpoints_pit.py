@@ -20,8 +20,10 @@ def convert_pit(state: StateDict, stages: int = 3) -> StateDict:
         stages: How many there are; the norm of the classifier becomes that of the last one.
     """
     converted: StateDict = {}
+    # timm had pooling at the end of a stage, and from 0.9 on has it at the beginning of the next one.
+    before = 0 if any(key.startswith('transformers.0.pool.') for key in state) else 1
     for key, value in state.items():
-        key = re.sub(r'^transformers\.(\d+)\.pool\.', r'pools.\1.', key)
+        key = re.sub(r'^transformers\.(\d+)\.pool\.', lambda found: f'pools.{int(found[1]) - before}.', key)
         key = re.sub(r'^norm\.', f'norm{stages - 1}.', key)
         if block := re.match(r'^transformers\.(\d+)\.(blocks\..+)$', key):
             # A block is one of a plain ViT.

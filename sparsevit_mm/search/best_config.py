@@ -8,7 +8,10 @@ from typing import Any
 
 from mmengine.config import Config
 
-__all__ = ['found_config', 'write_inheriting_config']
+__all__ = ['found_config', 'user_config', 'write_inheriting_config']
+
+# Set by tools for a run, no part of what a config says.
+_OF_THE_RUN = ('work_dir', 'launcher', 'resume', 'load_from', 'test_cfg')
 
 
 def found_config(cfg: Config, sparsity: Sequence[float], checkpoint: str | os.PathLike | None = None) -> Config:
@@ -37,6 +40,26 @@ def found_config(cfg: Config, sparsity: Sequence[float], checkpoint: str | os.Pa
         cfg.load_from = str(checkpoint) if '://' in str(checkpoint) else str(Path(checkpoint).resolve())
         if cfg.get('resume'):
             cfg.resume = False
+    return cfg
+
+
+def user_config(cfg: Config) -> Config:
+    """The config of a run as its file has it, without what a tool set for this run.
+
+    Args:
+        cfg: The config of a runner; one that comes from no file is returned as it is.
+    """
+    from ..config import load_config
+
+    if not cfg.filename:
+        return cfg
+    file = load_config(cfg.filename)
+    cfg = Config(cfg.to_dict(), filename=cfg.filename)
+    for key in _OF_THE_RUN:
+        if key in file:
+            cfg[key] = file[key]
+        else:
+            cfg.pop(key, None)
     return cfg
 
 

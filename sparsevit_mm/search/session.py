@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mmengine.config import Config
 
 from ..sparsity import DEFAULT_CHOICES
-from .best_config import found_config, write_inheriting_config
+from .best_config import found_config, user_config, write_inheriting_config
 from .budget import Budget, format_cost
 from .costs import COST_MODELS
 from .report import write_report
@@ -27,8 +27,6 @@ __all__ = ['SearchOptions', 'SearchSession']
 
 WIDE_SPREAD = 0.1  # of latencies, relative
 REPORT_INTERVAL = 10.0  # seconds between two reports while the search runs
-# Set by tools for a run, no part of what a config says.
-_OF_THE_RUN = ('work_dir', 'launcher', 'resume', 'load_from', 'test_cfg')
 
 
 @dataclass(frozen=True)
@@ -203,16 +201,7 @@ class SearchSession:
 
         if self.options.config:
             return load_config(self.options.config, self.options.cfg_options)
-        if not self.cfg.filename:
-            return self.cfg
-        file = load_config(self.cfg.filename)
-        cfg = Config(self.cfg.to_dict(), filename=self.cfg.filename)
-        for key in _OF_THE_RUN:
-            if key in file:
-                cfg[key] = file[key]
-            else:
-                cfg.pop(key, None)
-        return cfg
+        return user_config(self.cfg)
 
 
 def _identity(model: Any) -> Any:

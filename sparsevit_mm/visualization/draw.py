@@ -25,6 +25,7 @@ __all__ = ['SelectionPictures', 'draw_heat_map', 'draw_overview', 'draw_selectio
 # bright photographs, in grey and with any colour vision.
 _SKIPPED, _HATCH = np.array([0x1B, 0x2A, 0x4E]), np.array([0x7C, 0x8D, 0xB5])  # night blue with paler diagonals
 _PARTLY = np.array([0x56, 0xB4, 0xE9])  # the sky blue of Okabe and Ito
+_PACKED = np.array([0xE6, 0x9F, 0x00])  # their orange, for the diagonals where what is skipped is in a package token
 _SKIPPED_ALPHA, _HATCH_ALPHA, _PARTLY_ALPHA = 0.75, 0.55, 0.5
 _HEAT, _HEAT_ALPHA = 'viridis', 0.65
 _DPI = 120
@@ -136,7 +137,10 @@ def _site_panel(axes: Axes, image: np.ndarray, site_map: SiteMap) -> None:
     hatch = none & _diagonals(*none.shape)
     picture = image.astype(np.float64)
     picture[none] = (1 - _SKIPPED_ALPHA) * grey[none] + _SKIPPED_ALPHA * _SKIPPED
-    picture[hatch] = (1 - _HATCH_ALPHA) * picture[hatch] + _HATCH_ALPHA * _HATCH
+    lines = np.broadcast_to(_HATCH, picture.shape)
+    if site_map.packed is not None:
+        lines = np.where(site_map.packed[..., None], _PACKED, lines)
+    picture[hatch] = (1 - _HATCH_ALPHA) * picture[hatch] + _HATCH_ALPHA * lines[hatch]
     picture[partly] = (1 - _PARTLY_ALPHA) * grey[partly] + _PARTLY_ALPHA * _PARTLY
     _show(axes, picture.astype(np.uint8), site_map.title)
 
@@ -163,7 +167,11 @@ def _add_legend(figure: Figure, maps: Sequence[SiteMap]) -> None:
     if any(site_map.blocks > 1 for site_map in maps):
         entries.append(Patch(facecolor=blend, edgecolor='black', label='by some of its blocks'))
     entries.append(Patch(facecolor=_SKIPPED / 255, edgecolor=_HATCH / 255, hatch='////', label='skipped'))
-    figure.legend(handles=entries, loc='outside lower center', ncols=3, frameon=False, fontsize=9)
+    if any(site_map.packed is not None and site_map.packed.any() for site_map in maps):
+        entries.append(
+            Patch(facecolor=_SKIPPED / 255, edgecolor=_PACKED / 255, hatch='////', label='skipped, in a package token')
+        )
+    figure.legend(handles=entries, loc='outside lower center', ncols=len(entries), frameon=False, fontsize=9)
 
 
 def _add_colour_bar(figure: Figure, axes: list[Axes], mappable: ScalarMappable, maps: Sequence[SiteMap]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from ..models import SiteRecord
 
@@ -20,8 +21,9 @@ class SiteMap:
         counts: How many of them computed each pixel, int array of shape (h, w).
         unit: What the site chooses from, in the plural: windows or tokens.
         units: Number of units that each block chooses from.
-        kept: Number of units that each block computed.
+        kept: Number of units of this image that each block computed.
         sparsity: The sparsity set for the site, None if it is not known.
+        packed: Which pixels are in a package token, bool array of shape (h, w); None where there is none.
     """
 
     site: str
@@ -31,6 +33,7 @@ class SiteMap:
     units: int
     kept: int
     sparsity: float | None = None
+    packed: np.ndarray | None = None
 
     @property
     def title(self) -> str:
@@ -71,19 +74,27 @@ def site_maps(
         SiteMap(
             site=site,
             blocks=len(blocks),
-            counts=sum(_to_pixels(block, size, input_size or size, index) for block in blocks),
+            counts=sum(_to_pixels(block.token_mask()[index], size, input_size or size) for block in blocks),
             unit='windows' if blocks[0].window > 1 else 'tokens',
             units=blocks[0].num_units,
-            kept=blocks[0].kept.shape[1],
+            kept=int(blocks[0].counts[index]),
             sparsity=None if sparsity is None else sparsity.get(site),
+            packed=_packed(blocks, size, input_size or size, index),
         )
         for site, blocks in by_site.items()
     ]
 
 
-def _to_pixels(record: SiteRecord, size: tuple[int, int], input_size: tuple[int, int], index: int) -> np.ndarray:
-    """1 where the block computed, on the picture's pixels."""
-    mask = record.token_mask()[index].cpu().numpy()
+def _packed(
+    blocks: Sequence[SiteRecord], size: tuple[int, int], input_size: tuple[int, int], index: int
+) -> np.ndarray | None:
+    packed = blocks[-1].packed
+    return None if packed is None else _to_pixels(packed[index], size, input_size) > 0
+
+
+def _to_pixels(mask: Tensor, size: tuple[int, int], input_size: tuple[int, int]) -> np.ndarray:
+    """1 where a mask ``[H, W]`` of tokens is true, on the picture's pixels."""
+    mask = mask.cpu().numpy()
     rows, cols = (
         np.minimum(np.arange(pixels) // _stride(whole, tokens), tokens - 1).astype(np.int64)
         for pixels, whole, tokens in zip(size, input_size, mask.shape)

@@ -1,5 +1,7 @@
 """PrunedPiT: a PiT at sparsity 0, whole maps at every stride, and the files that it loads."""
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -122,8 +124,9 @@ def test_every_parameter_gets_a_gradient(sparsity, with_cp):
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 
 
-def test_timm_files_load_by_conversion(tmp_path):
-    """The names that timm and the authors give: blocks of a ViT in ``transformers``, pooling beside or in them."""
+@pytest.mark.parametrize('pooling', ['pools.{0}.', 'transformers.{0}.pool.', 'transformers.{1}.pool.'])
+def test_timm_files_load_by_conversion(tmp_path, pooling):
+    """Blocks of a ViT in ``transformers``, pooling beside them (the authors), at their end (timm) or begin (0.9)."""
     model = tiny()
     renamed = {}
     inner = {
@@ -137,7 +140,9 @@ def test_timm_files_load_by_conversion(tmp_path):
             _, stage, block, rest = key.split('.', 3)
             ours = next(name for name in inner if rest.startswith(name))
             key = f'transformers.{stage}.blocks.{block}.{inner[ours]}{rest.removeprefix(ours)}'
-        key = key.replace('pools.0.', 'transformers.0.pool.').replace('norm2.', 'norm.') if 'blocks' not in key else key
+        else:
+            key = re.sub(r'^pools\.(\d)\.', lambda found: pooling.format(int(found[1]), int(found[1]) + 1), key)
+            key = re.sub(r'^norm2\.', 'norm.', key)
         renamed[key] = value.half() if 'pos_embed' in key else value
     renamed['head.weight'] = torch.zeros(10, 64)
     torch.save(renamed, tmp_path / 'pit.pth')

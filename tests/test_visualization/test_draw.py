@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -47,6 +48,17 @@ def test_skipped_partly_and_fully_computed_differ_in_lightness_and_texture() -> 
         assert skipped.std() > 3 and partly.std() < 1 and fully.std() < 1  # hatched or flat
         assert abs(np.median(partly) - np.median(fully)) > 15
         assert abs(np.median(skipped) - np.median(partly)) > 15
+
+
+def test_what_is_in_a_package_has_lines_of_its_own() -> None:
+    counts = np.zeros((64, 96), dtype=int)
+    counts[:, :32] = 2
+    packed = np.zeros((64, 96), dtype=bool)
+    packed[:, 64:] = True
+    with_packages = replace(site_map(counts), packed=packed)
+    picture, plain = draw_site(GREY, with_packages), draw_site(GREY, site_map(counts))
+    warm = [(p[..., 0].astype(int) > p[..., 2].astype(int) + 20).mean() for p in (picture, plain)]
+    assert warm[0] > 0.01 and warm[1] == 0
 
 
 def test_heat_map_has_a_colour_for_every_count() -> None:

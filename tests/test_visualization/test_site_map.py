@@ -81,6 +81,21 @@ def test_counts_of_a_backbone_agree_with_its_sparsity() -> None:
         assert site.kept == site.units * (1 - sparsity)
 
 
+def test_packages_and_counts_of_an_image() -> None:
+    torch.manual_seed(0)
+    backbone = SparseSwin(
+        embed_dims=8, depths=(2, 2), num_heads=(1, 2), strides=(4, 2), out_indices=(1,), window_size=2,
+        sparsity=(0.5, 0.75), bypass='package',
+    ).eval()  # fmt: skip
+    with backbone.record_selections() as records:
+        backbone(torch.randn(2, 3, 64, 64))
+    for site in site_maps(records, (64, 64), index=1):
+        assert site.packed.any() and np.array_equal(site.packed, site.counts == 0)
+    own = record([[0, 2, -1]])
+    (site,) = site_maps([own], (16, 16))
+    assert site.kept == 2 and site.counts.sum() == 128 and site.packed is None
+
+
 def test_mistakes() -> None:
     with pytest.raises(ValueError, match='record_selections'):
         site_maps([], (16, 16))

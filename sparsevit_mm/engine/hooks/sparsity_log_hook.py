@@ -1,10 +1,13 @@
 """What sparsity a run is at, in its log."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
+from torch import Tensor
 
 from ...models import SparseBackbone, find_sparse_backbone
 from ...registry import HOOKS
@@ -21,7 +24,12 @@ class SparsityLogHook(Hook):
     - ``sparsity/SITE``, at which the iteration was trained,
     - ``keep_ratio/SITE``, the fraction of units that a learned selector wants to keep, averaged over the images of
       the first process, where a site has such a selector and is not dense,
+    - ``keep_count/SITE_mean``, ``_min``, ``_max``: units kept of an image, where images have counts of their own,
+      over the images of the first process,
     - ``sparsity/macs``, the MACs of the backbone relative to dense, where a shape is given.
+
+    With adaptive counts every validation and test ends with a line on what its images kept, and curves of that as
+    ``val/keep_count/SITE_mean`` and so on.
 
     They go to the backends directly and not by the message hub, which would put them all into each line of the
     terminal; a record of their own also keeps mmdet's ``analyze_logs.py`` reading the losses.
@@ -45,6 +53,48 @@ class SparsityLogHook(Hook):
         self.shape = None if shape is None else tuple(shape)
         self.interval = interval
 
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Begin to collect counts."""
+        self._seen: dict[str, list[Tensor]] = {}
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | tuple | list | None = None, outputs: Any = None
+    ) -> None:
+        """Collect the counts of a batch."""
+        for site, counts in find_sparse_backbone(runner.model).kept_counts.items():
+            self._seen.setdefault(site, []).append(counts.cpu())
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Log what the images kept."""
+        if values := self._log_counts():
+            runner.visualizer.add_scalars({f'val/{name}': value for name, value in values.items()}, step=runner.iter)
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Begin to collect counts."""
+        self.before_val_epoch(runner)
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | tuple | list | None = None, outputs: Any = None
+    ) -> None:
+        """Collect the counts of a batch."""
+        self.after_val_iter(runner, batch_idx)
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Log what the images kept."""
+        self._log_counts()
+
+    def _log_counts(self) -> dict[str, float]:
+        seen = {site: torch.cat(counts).double() for site, counts in self._seen.items()}
+        if seen:
+            sites = '; '.join(
+                f'{site} {counts.mean():.1f} ({counts.min():.0f} to {counts.max():.0f}, '
+                f'deviation {counts.std(correction=0):.1f})'
+                for site, counts in seen.items()
+            )
+            images = len(next(iter(seen.values())))
+            print_log(f'Units kept of an image, mean over {images} images: {sites}.', logger='current')
+        return _statistics(seen)
+
     def before_run(self, runner: Runner) -> None:
         """Log one line."""
         backbone = find_sparse_backbone(runner.model)
@@ -66,6 +116,7 @@ class SparsityLogHook(Hook):
         """The values of this moment by the names of their curves."""
         values = {f'sparsity/{site}': value for site, value in zip(backbone.sites, backbone.sparsity)}
         values |= {f'keep_ratio/{site}': ratio.mean().item() for site, ratio in backbone.keep_ratios.items()}
+        values |= _statistics(backbone.kept_counts)
         if self.shape is not None:
             macs, dense = self._macs(backbone)
             values['sparsity/macs'] = macs / dense
@@ -82,3 +133,12 @@ class SparsityLogHook(Hook):
             return macs, count_macs(backbone, self.shape)
         finally:
             backbone.sparsity = own
+
+
+def _statistics(counts: Mapping[str, Tensor]) -> dict[str, float]:
+    """Mean, least and greatest of the units that each site keeps of the images, by the names of their curves."""
+    return {
+        f'keep_count/{site}_{name}': float(getattr(kept.double(), name)())
+        for site, kept in counts.items()
+        for name in ('mean', 'min', 'max')
+    }

@@ -38,9 +38,28 @@ def segmentor_cfg(
     )  # fmt: skip
 
 
-# Of each family a tiny backbone, sparse values for its sites, and the channels of its one map.
+FREE = dict(type='sparsevit_mm.MultiHeadSelector', draw='gumbel')
+# Of each family a tiny backbone, sparse values for its sites, and the channels of its one map. The first word of a name
+# is the class.
 FAMILIES = {
     'SparseSwin': (SWIN | dict(out_indices=(1,), selector=LEARNED), 0.5, 32),
+    'SparseSwin with packages': (SWIN | dict(out_indices=(1,), selector=LEARNED, bypass='package'), 0.5, 32),
+    'PrunedPiT': (
+        dict(
+            arch=dict(head_dims=(8, 8), num_heads=(2, 4), depths=(2, 3), patch_size=8, stride=8), img_size=64,
+            out_indices=(1,),
+        ),
+        0.5,
+        32,
+    ),
+    'PrunedViT with counts of images': (
+        dict(
+            img_size=64, patch_size=8, embed_dims=32, num_layers=4, num_heads=4, out_indices=(3,), final_norm=True,
+            site_blocks=(1, 2), bypass='package', counts='adaptive', selector=FREE,
+        ),
+        (0.3, 0.51),
+        32,
+    ),
     'DynamicSwin': (
         dict(embed_dims=8, depths=(1, 1, 6, 1), num_heads=(1, 1, 2, 2), window_size=4, out_indices=(3,)),
         (0.3, 0.5, 0.7),
@@ -66,7 +85,7 @@ def family_cfg(name: str, sparse: bool) -> dict:
     """A segmentor with a backbone of a family that uses all of its parameters."""
     backbone, sparsity, channels = FAMILIES[name]
     cfg = segmentor_cfg()
-    cfg['backbone'] = dict(backbone, type=f'sparsevit_mm.{name}', sparsity=sparsity if sparse else 0.0)
+    cfg['backbone'] = dict(backbone, type=f'sparsevit_mm.{name.split()[0]}', sparsity=sparsity if sparse else 0.0)
     cfg['decode_head'].update(in_channels=channels, in_index=0)
     return cfg
 
@@ -172,6 +191,9 @@ def run(
         optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-3)),
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1000, by_epoch=False, save_last=False)),
         log_level='ERROR',
+        val_dataloader=dict(sampler=dict(type='DefaultSampler', shuffle=False), **loader),
+        val_cfg=dict(),
+        val_evaluator=Evaluator(Nothing(prefix='toy')),
     )
     runner = Runner(
         model=model,
@@ -179,9 +201,6 @@ def run(
         custom_hooks=[*hooks, KeepLosses(losses)],
         default_scope=scope,
         experiment_name=uuid.uuid4().hex,
-        val_dataloader=dict(sampler=dict(type='DefaultSampler', shuffle=False), **loader),
-        val_cfg=dict(),
-        val_evaluator=Evaluator(Nothing(prefix='toy')),
         **{**settings, **options},
     )
     runner.losses = losses

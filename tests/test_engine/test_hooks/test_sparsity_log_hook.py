@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hook_runs import LEARNED, SITES, build, run, segmentor_cfg
+from hook_runs import FREE, LEARNED, SITES, build, run, segmentor_cfg
 from mmengine.hooks import Hook
 from mmengine.registry import VISBACKENDS
 from mmengine.runner import Runner
@@ -93,6 +93,28 @@ def test_a_dense_site_and_a_plain_selector_want_nothing(tmp_path: Path) -> None:
         model = build(segmentor_cfg(sparsity, selector))
         run(tmp_path, model, [], iters=1)
         assert hook.scalars(model.backbone) == {f'sparsity/{site}': sparsity for site in SITES}
+
+
+def test_counts_of_images_in_training_and_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said, seen = [], []
+    monkeypatch.setattr(sparsity_log_hook, 'print_log', lambda text, logger, level=logging.INFO: said.append(text))
+    model = build(segmentor_cfg(0.5, FREE, counts='adaptive', drop_path_rate=0.0))
+    model.register_forward_hook(lambda *_: seen.append(dict(model.backbone.kept_counts)))
+    log = dict(type='sparsevit_mm.SparsityLogHook', interval=1)
+    train_cfg = dict(by_epoch=False, max_iters=1, val_interval=1)
+    visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+    runner = run(tmp_path, model, [log], iters=1, visualizer=visualizer, train_cfg=train_cfg)
+    lines = [json.loads(line) for line in Path(runner._log_dir, 'vis_data', 'scalars.json').read_text().splitlines()]
+    (step,) = (line for line in lines if f'keep_count/{SITES[0]}_mean' in line)
+    (val,) = (line for line in lines if f'val/keep_count/{SITES[0]}_mean' in line)
+    for site in SITES:
+        trained, validated = seen[0][site].double(), torch.cat([counts[site] for counts in seen[1:]]).double()
+        assert len(trained) == 2 and len(validated) == 4
+        assert step[f'keep_ratio/{site}'] == pytest.approx(trained.mean().item() / (16 if site == SITES[0] else 4))
+        for name in ('mean', 'min', 'max'):
+            assert step[f'keep_count/{site}_{name}'] == getattr(trained, name)()
+            assert val[f'val/keep_count/{site}_{name}'] == getattr(validated, name)()
+    assert [line for line in said if 'Units kept of an image, mean over 4 images: stage1.pair1 ' in line]
 
 
 def test_mistakes() -> None:

@@ -1,0 +1,29 @@
+# UPerNet with Swin-T and a narrow head on CamVid. Step 2: training with package tokens at fixed keep ratios.
+#
+# Stage 1 is dense; 0.7 of the windows stay in stage 2, half in stage 3, 0.7 in stage 4, an example: the paper's are
+# not published. A learned selector chooses them, and the rest goes on as package tokens.
+# Step 1 is upernet_swin-t-p4-w7_4k_camvid-360x480.py of ../sparsevit.
+#
+# Paper:   SPViT, arXiv 2112.13890; length and learning rate are ours
+# Command: python tools/train.py THIS_FILE
+# Expect:  no number: the set is there to try the steps on a CPU.
+_base_ = ['../sparsevit/upernet_swin-t-p4-w7_4k_camvid-360x480.py', '../_base_/spvit/sparse-swin.py']
+
+load_from = 'work_dirs/upernet_swin-t-p4-w7_4k_camvid-360x480/iter_4000.pth'
+
+model = _base_.package_model
+
+custom_hooks = [
+    dict(type='sparsevit_mm.KeepRatioLossHook', weight=2.0),
+    dict(type='sparsevit_mm.DistillationHook', teacher='self'),
+    dict(type='sparsevit_mm.BackboneFreezeHook', duration=167, by_epoch=False),
+    dict(type='sparsevit_mm.SparsityLogHook', shape=(360, 480), interval=10),
+]
+
+train_cfg = dict(max_iters=1000, val_interval=500)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=50),
+    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=50, end=1000),
+]
+
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=_base_.rates))

@@ -1,0 +1,61 @@
+"""The config of a sparsity that a training came to."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from ...search.best_config import found_config, user_config, write_inheriting_config
+
+__all__ = ['write_fitted_config']
+
+
+def write_fitted_config(
+    runner: Runner,
+    sparsity: Sequence[float],
+    header: str,
+    name: str = 'fitted_config.py',
+    without: Sequence[str] = (),
+) -> Path | None:
+    """Writes the run's own config with another sparsity into its work dir, ready to test and to train on.
+
+    It starts from the last checkpoint of the run. Only the first process writes; the others return its path too.
+
+    Args:
+        runner: The runner, when it has trained.
+        sparsity: One float a site.
+        header: What the docstring of the file begins with: where the sparsity comes from.
+        name: Name of the file.
+        without: Names of the hooks that brought the sparsity about, which the config leaves out.
+
+    Returns:
+        The file. None where the runner has no config to inherit from, or one whose backbone cannot be told: a
+        training that is over does not fail for that.
+    """
+    path, checkpoint = Path(runner.work_dir, name), runner.message_hub.get_info('last_ckpt')
+    try:
+        cfg = _without(found_config(user_config(runner.cfg), sparsity, checkpoint), without)
+    except ValueError as error:
+        print_log(f'{name} cannot be written: {error}', 'current', logging.WARNING)
+        return None
+    if is_main_process():
+        header = f'{header.strip()}\n\nTest: python tools/test.py {path} {checkpoint or "CHECKPOINT"}'
+        write_inheriting_config(cfg, runner.cfg.filename, path, header)
+    print_log(f'{path} is the config with this sparsity.', 'current')
+    return path
+
+
+def _without(cfg: Config, names: Sequence[str]) -> Config:
+    hooks = cfg.get('custom_hooks') or []
+    kept = [hook for hook in hooks if not (isinstance(hook, dict) and _name(hook.get('type')) in names)]
+    if len(kept) != len(hooks):
+        cfg.custom_hooks = kept
+    return cfg
+
+
+def _name(kind: object) -> str:
+    return getattr(kind, '__name__', str(kind)).rpartition('.')[-1]
