@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / 'sparsevit_mm'
 
 # Lower layers first; a module may import from its own layer and from those before it.
 LAYERS = [
-    {'version', 'registry', 'sparsity', 'compat', 'config', 'distributed', 'precision'},
+    {'version', 'registry', 'sparsity', 'budget', 'compat', 'config', 'distributed', 'precision'},
     {'ops'},
     {'selectors'},
     {'models'},

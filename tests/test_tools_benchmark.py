@@ -69,6 +69,12 @@ def test_without_stock_ours_comes_first(main, config, capsys):
         (['--device', 'tpu'], "device must be 'cpu'"),
         (['--whole-model'], 'cannot be built'),
         (['--json', '/proc/nowhere/figures.json'], '/proc/nowhere'),
+        (['--assert-budget', '0'], 'must be a positive amount. Write --assert-budget 30 for 30 ms'),
+        (['--assert-budget', '-3'], 'must be a positive amount'),
+        (['--assert-budget', '0%'], 'must lie in (0, 1]'),
+        (['--assert-budget', '120%'], 'must lie in (0, 1]'),
+        (['--assert-budget', 'soon'], "budget 'soon' cannot be read"),
+        (['--assert-budget', ''], "budget '' cannot be read"),
     ],
 )
 def test_mistakes_are_said(main, config, capsys, arguments, message):
@@ -80,3 +86,40 @@ def test_mistakes_are_said(main, config, capsys, arguments, message):
 def test_missing_config_is_said(main, capsys):
     assert main(['no_such_config.py']) == 2
     assert 'no_such_config.py' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('budget', 'status', 'said'),
+    [('1e6', 0, 'Within budget: '), ('1000s', 0, 'Within budget: '), ('0.00001', 1, 'OVER BUDGET: ')],
+)
+def test_a_budget_decides_the_exit_status(main, config, tmp_path, capsys, budget, status, said):
+    out = tmp_path / 'figures.json'
+    arguments = [config, '--no-stock', '--sparsity', '0', '.5', '--assert-budget', budget, '--json', str(out), *QUICK]
+    assert main(arguments) == status
+    shown = capsys.readouterr().out
+    assert shown.count(said) == 1 and f'{said}SparseSwin at sparsity 0.5 (tiny) takes' in shown
+    (verdict,) = json.loads(out.read_text())['budget']
+    assert verdict['kept'] is (status == 0) and verdict['sparsity'] == [0.5] * 5 and verdict['share_of_dense'] is None
+
+
+def test_a_fraction_is_of_ours_at_sparsity_0_which_is_timed_too(main, config, tmp_path, capsys):
+    out = tmp_path / 'figures.json'
+    arguments = [config, '--sparsity', '.5', '--assert-budget', '0.001%', '--json', str(out), *QUICK]
+    assert main(arguments) == 1
+    shown = capsys.readouterr().out
+    assert 'SparseSwin at sparsity 0.5 (tiny) takes' in shown and '(1e-05 of dense)' in shown
+    values = json.loads(out.read_text())
+    assert [row['sparsity'] for row in values['rows']] == [None, [0] * 5, [0.5] * 5]
+    (verdict,) = values['budget']
+    assert verdict['limit'] == pytest.approx(1e-5 * values['rows'][1]['latency']['median'])
+
+
+def test_the_own_sparsity_of_a_config_is_held_to_the_budget_also_if_dense(main, config, capsys):
+    assert main([config, '--no-stock', '--assert-budget', '1000s', *QUICK]) == 0
+    assert 'Within budget: SparseSwin at sparsity 0 (tiny)' in capsys.readouterr().out
+
+
+def test_without_a_budget_there_is_none(main, config, tmp_path, capsys):
+    out = tmp_path / 'figures.json'
+    assert main([config, '--no-stock', '--json', str(out), *QUICK]) == 0
+    assert 'Within budget' not in capsys.readouterr().out and 'budget' not in json.loads(out.read_text())

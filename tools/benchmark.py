@@ -17,6 +17,7 @@ from rich.progress import Progress
 from sparsevit_mm.cli import add_config_options, run_tool
 from sparsevit_mm.cost.benchmark import run_benchmark
 from sparsevit_mm.cost.benchmark_report import BenchmarkReport
+from sparsevit_mm.cost.budget_check import BudgetVerdict, judge, parse_latency_budget, with_dense
 from sparsevit_mm.cost.conditions import (
     DTYPES,
     check_device,
@@ -48,13 +49,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add('--rounds', type=int, default=10, help='interleaved rounds, each one value (default: 10)')
     add('--min-round-time', type=float, default=0.2, metavar='SECONDS', help='of a round (default: 0.2)')
     add('--threads', type=int, help="torch's intra-op threads (default: as they are)")
+    add(
+        '--assert-budget',
+        metavar='MS',
+        help='exit with 1 if ours takes longer: 30 or 30ms, or 60%% of ours at sparsity 0',
+    )
     add('--json', type=Path, metavar='OUT', help='write the figures and their environment here')
     add_config_options(parser)
     return parser.parse_args(argv)
 
 
-def benchmark(args: argparse.Namespace) -> BenchmarkReport:
-    """Build what is asked for and time it.
+def benchmark(args: argparse.Namespace) -> tuple[BenchmarkReport, tuple[BudgetVerdict, ...]]:
+    """Build what is asked for, time it, and hold it to the budget if there is one.
 
     Raises:
         ValueError: On a mistake in the options or the configs.
@@ -63,6 +69,7 @@ def benchmark(args: argparse.Namespace) -> BenchmarkReport:
     check_dtype(args.dtype, check_device(args.device))
     check_schedule(args.rounds, args.min_round_time)
     check_threads(args.threads)
+    budget = None if args.assert_budget is None else parse_latency_budget(args.assert_budget)
     sparsities = args.sparsity and [parse_sparsity(text) for text in args.sparsity]
     subjects = [
         load_subject(config, sparsities, stock=args.stock, whole_model=args.whole_model, cfg_options=args.cfg_options)
@@ -70,8 +77,8 @@ def benchmark(args: argparse.Namespace) -> BenchmarkReport:
     ]
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task('warm-up', total=args.rounds)
-        return run_benchmark(
-            subjects,
+        report = run_benchmark(
+            [with_dense(subject) for subject in subjects] if budget and budget.relative else subjects,
             tuple(args.shape),
             batch=args.batch,
             dtype=args.dtype,
@@ -81,10 +88,11 @@ def benchmark(args: argparse.Namespace) -> BenchmarkReport:
             threads=args.threads,
             progress=lambda done, rounds: bar.update(task, completed=done, description='rounds'),
         )
+    return report, judge(report, budget, subjects) if budget else ()
 
 
-def show(report: BenchmarkReport, console: Console) -> None:
-    """Print the table and what there is to say about it."""
+def show(report: BenchmarkReport, verdicts: Sequence[BudgetVerdict], console: Console) -> None:
+    """Print the table, what there is to say about it, and what keeps the budget."""
     console.print(report.table())
     for note in report.notes():
         console.print(note)
@@ -92,16 +100,21 @@ def show(report: BenchmarkReport, console: Console) -> None:
         console.print(f'Warning: {warning}', style='yellow')
     for finding in report.findings():
         console.print(finding, style='bold')
+    for verdict in verdicts:
+        console.print(verdict.sentence(), style='green' if verdict.kept else 'bold red')
 
 
-def write_json(report: BenchmarkReport, path: Path) -> None:
+def write_json(report: BenchmarkReport, verdicts: Sequence[BudgetVerdict], path: Path) -> None:
     """Write all figures; the folder is made if need be."""
+    values = report.to_dict()
+    if verdicts:
+        values['budget'] = [verdict.to_dict() for verdict in verdicts]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report.to_dict(), indent=2) + '\n')
+    path.write_text(json.dumps(values, indent=2) + '\n')
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command.
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns 1 if something is over the budget, else 0.
 
     Raises:
         ValueError: On a mistake in the options or the configs.
@@ -111,11 +124,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     console = Console(soft_wrap=True, highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
     if args.json is not None:
         _check_writable(args.json)
-    report = benchmark(args)
-    show(report, console)
+    report, verdicts = benchmark(args)
+    show(report, verdicts, console)
     if args.json is not None:
-        write_json(report, args.json)
+        write_json(report, verdicts, args.json)
         console.print(f'Written to {args.json}')
+    return int(not all(verdict.kept for verdict in verdicts))
 
 
 def _check_writable(path: Path) -> None:

@@ -15,6 +15,7 @@ __all__ = [
     'check_image_shape',
     'check_schedule',
     'check_threads',
+    'fixed_threads',
     'measuring',
     'random_images',
 ]
@@ -121,6 +122,17 @@ def check_threads(threads: int | None) -> None:
     """
     if threads is not None and (not isinstance(threads, Integral) or threads < 1):
         raise ValueError(f'threads must be a positive integer, got {threads!r}.')
+
+
+@contextmanager
+def fixed_threads(number: int) -> Iterator[None]:
+    """Let torch use as many intra-op threads, for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def autocast(device: torch.device, dtype: str) -> AbstractContextManager:

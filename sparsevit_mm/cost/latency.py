@@ -1,7 +1,6 @@
 """Latency with its spread and its environment, candidates interleaved."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +18,7 @@ from .conditions import (
     check_image_shape,
     check_schedule,
     check_threads,
+    fixed_threads,
     measuring,
     random_images,
 )
@@ -108,7 +108,7 @@ def measure_interleaved(
     device = check_device(device)
     prepare = prepare or (lambda name: None)
     times: dict[str, list[float]] = {name: [] for name in candidates}
-    with _threads(environment.threads):
+    with fixed_threads(environment.threads):
         memory = {}
         for name, call in candidates.items():
             prepare(name)
@@ -219,16 +219,6 @@ def _normalized(backbone: nn.Module, sparsities: Sequence[float | Sequence[float
     if not sparsities:
         raise ValueError('sparsities is empty: give at least one, or leave it out for the present sparsity.')
     return [layout.normalize(sparsity) for sparsity in sparsities]
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _record(times: list[float], *, warmup: int, peak_memory: int | None, environment: Environment) -> LatencyRecord:

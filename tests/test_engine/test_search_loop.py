@@ -163,7 +163,7 @@ class TestFailures:
     ('loop', 'message'),
     [
         (dict(budget=0.01), r'budget .* cannot be reached.*Give a budget of at least 0\.\d+'),
-        (dict(budget='30ms'), r"budget '30ms' cannot be read.*this search counts MACs"),
+        (dict(budget='30ms'), r"budget '30ms' cannot be read.*costs are in MACs here"),
         (dict(budget_metric='energy'), r"budget_metric must be one of latency, macs, got 'energy'"),
         (dict(budgte=1), r"SparsitySearchLoop has no option 'budgte'"),
         (dict(search_images=0), 'number of search images must be at least 1'),

@@ -1,21 +1,27 @@
 """Selectors learn to keep as much as the sparsity of their sites asks for."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from numbers import Real
+from typing import Any
 
 import torch
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from ...budget import Budget
 from ...models import find_sparse_backbone
 from ...models.losses import keep_ratio_loss
 from ...registry import HOOKS
+from .budget_target import BudgetTarget
 from .loss_hook import LossHook
 
 __all__ = ['KeepRatioLossHook']
 
 REDUCTIONS = ('image', 'batch')
+TARGETS = ('sparsity', 'budget')
+OUT = 'fitted_config.py'
 
 
 @HOOKS.register_module()
@@ -28,24 +34,79 @@ class KeepRatioLossHook(LossHook):
 
         custom_hooks = [dict(type='sparsevit_mm.KeepRatioLossHook', weight=10.0)]
 
+    With ``target='budget'`` the sparsity itself comes from a latency budget (SPViT, arXiv 2112.13890): before training
+    starts it is fitted by a table of the device, see :func:`~sparsevit_mm.cost.fit_to_budget`, and set::
+
+        custom_hooks = [
+            dict(type='sparsevit_mm.KeepRatioLossHook', target='budget', budget='30ms', table='table.json')
+        ]
+
+    The config that was trained has another sparsity, so one with the fitted sparsity is written into the work dir.
+
     Args:
         weight: Factor of the term.
         reduction: ``'image'`` draws every image to the target, ``'batch'`` the mean over the images of a process; see
             :func:`~sparsevit_mm.models.losses.keep_ratio_loss`.
+        target: ``'sparsity'`` takes the sparsity of the backbone, ``'budget'`` fits it to a budget.
+        budget: A fraction of the latency at sparsity 0 (``0.6``, ``'60%'``), or a time (``'30ms'``).
+        table: A file that ``tools/latency_table.py`` has written, or what it holds as a dict.
+        conditions: What the table must have been measured under, some of ``device_name``, ``device``, ``dtype``,
+            ``batch``, ``shape`` and ``threads``. Without a ``device_name`` it must be of this machine.
+        margin: Fraction of the budget that is kept free; that of :func:`~sparsevit_mm.cost.fit_to_budget` if not given.
+        out: Name of the config file that is written.
 
     Raises:
-        ValueError: If an option is not valid, and, when training starts, if the model has no sparse backbone or that
-            backbone no selector that learns.
+        ValueError: If an option is not valid or does not go with the target, and, when training starts, if the model
+            has no sparse backbone or that backbone no selector that learns, or if the table does not fit or the budget
+            cannot be kept.
     """
 
-    def __init__(self, weight: float = 2.0, reduction: str = 'image') -> None:
+    # The sparsity is set before other hooks copy the model, log its sparsity or take it for their target.
+    priority = 'HIGH'
+
+    def __init__(
+        self,
+        weight: float = 2.0,
+        reduction: str = 'image',
+        target: str = 'sparsity',
+        budget: float | str | Budget | None = None,
+        table: str | os.PathLike | Mapping[str, Any] | None = None,
+        conditions: Mapping[str, Any] | None = None,
+        margin: float | None = None,
+        out: str = OUT,
+    ) -> None:
         super().__init__()
         if isinstance(weight, bool) or not isinstance(weight, Real) or not 0 < weight < float('inf'):
             raise ValueError(f'weight of KeepRatioLossHook must be a number above 0, got {weight!r}.')
         if reduction not in REDUCTIONS:
             raise ValueError(f'reduction of KeepRatioLossHook must be one of {REDUCTIONS}, got {reduction!r}.')
+        if target not in TARGETS:
+            raise ValueError(f'target of KeepRatioLossHook must be one of {TARGETS}, got {target!r}.')
         self.weight = weight
         self.reduction = reduction
+        self.target: BudgetTarget | None = None
+        if target == 'budget':
+            if budget is None or table is None:
+                missing = ' and '.join(name for name, value in (('budget', budget), ('table', table)) if value is None)
+                raise ValueError(
+                    f"target='budget' of KeepRatioLossHook needs {missing}: give budget='30ms' or a fraction of dense, "
+                    f'and the table that tools/latency_table.py measures.'
+                )
+            self.target = BudgetTarget(budget, table, {} if conditions is None else conditions, margin, out)
+            return
+        options = dict(
+            budget=budget, table=table, conditions=conditions, margin=margin, out=None if out == OUT else out
+        )
+        if given := [name for name, value in options.items() if value is not None]:
+            raise ValueError(
+                f"{', '.join(given)} of KeepRatioLossHook mean something with target='budget' only, and target is "
+                f"{target!r}: set target='budget', or leave them out."
+            )
+
+    def before_run(self, runner: Runner) -> None:
+        """Fit the sparsity to the budget, if that is the target."""
+        if self.target is not None:
+            self.target.apply(runner)
 
     def attach(self, runner: Runner, model: nn.Module) -> Iterable[RemovableHandle]:
         """Find the backbone and see that there is something to teach."""

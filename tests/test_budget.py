@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from sparsevit_mm.search import Budget, format_cost
+from sparsevit_mm.budget import Budget, format_cost
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_fraction_out_of_range(text):
 
 @pytest.mark.parametrize(('text', 'unit'), [('60G', 's'), ('30ms', 'MACs'), ('fast', 's'), ('', 's'), ('1..2', 's')])
 def test_unreadable(text, unit):
-    with pytest.raises(ValueError, match=f'cannot be read.*this search counts {unit}'):
+    with pytest.raises(ValueError, match=f'cannot be read.*costs are in {unit} here'):
         Budget.parse(text, unit)
 
 
