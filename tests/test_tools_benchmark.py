@@ -6,9 +6,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
+from tiny_segmentation import make_project
 
+from sparsevit_mm.apis import build_model, load_config
 from sparsevit_mm.cli import run_tool
 from sparsevit_mm.cost import Environment, LatencyRecord
+from sparsevit_mm.cost.images import find_images, load_batches
 
 TOOL = Path(__file__).parents[1] / 'tools' / 'benchmark.py'
 CONFIG = """
@@ -123,3 +127,56 @@ def test_without_a_budget_there_is_none(main, config, tmp_path, capsys):
     out = tmp_path / 'figures.json'
     assert main([config, '--no-stock', '--json', str(out), *QUICK]) == 0
     assert 'Within budget' not in capsys.readouterr().out and 'budget' not in json.loads(out.read_text())
+
+
+@pytest.fixture
+def adaptive(tmp_path):
+    """A tiny segmentor whose images have counts of their own, a checkpoint of it, and its images."""
+    pytest.importorskip('mmseg')
+    make_project(tmp_path)
+    path = tmp_path / 'adaptive.py'
+    path.write_text(
+        "_base_ = 'stock.py'\n"
+        "custom_imports = dict(imports=['sparsevit_mm'], allow_failed_imports=False)\n"
+        'model = dict(backbone=dict(type="sparsevit_mm.SparseSwin", sparsity=0.5, counts="adaptive",\n'
+        '    selector=dict(type="sparsevit_mm.MultiHeadSelector", draw="gumbel")))\n'
+    )
+    model = build_model(load_config(path))
+    for parameter in model.parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    torch.save({'state_dict': model.state_dict(), 'meta': {}}, tmp_path / 'adaptive.pth')
+    return str(path), str(tmp_path / 'adaptive.pth'), str(tmp_path / 'data' / 'val' / 'images')
+
+
+def test_counts_of_images_are_timed_on_images(main, adaptive, tmp_path, capsys):
+    config, checkpoint, images = adaptive
+    out = tmp_path / 'figures.json'
+    trained = ['--checkpoint', checkpoint, '--images', images, '--max-images', '3']
+    assert main([config, '--sparsity', '0', '0.5', *trained, '--batch', '2', '--json', str(out), *QUICK]) == 0
+    values = json.loads(out.read_text())
+    assert 'Run were 2 images' in ' '.join(values['notes'])  # what is left over from whole batches is not run
+    stock, dense, sparse = values['rows']
+    assert stock['kept'] == {} and set(dense['kept'].values()) == {1.0}
+    backbone = build_model(load_config(config), checkpoint).backbone
+    assert list(sparse['kept']) == list(backbone.sites) and all(0 < share <= 1 for share in sparse['kept'].values())
+    (batch,) = load_batches(find_images([images])[:2], (48, 64), 2, load_config(config).model.data_preprocessor)
+    with torch.no_grad(), backbone.record_selections() as records:
+        backbone(batch)
+    first = [record for record in records if record.site == backbone.sites[0]]
+    shares = torch.cat([record.counts / record.num_units for record in first])
+    assert sparse['kept'][backbone.sites[0]] == pytest.approx(shares.mean().item())
+
+
+def test_counts_of_images_need_images_and_weights(main, adaptive, tmp_path, capsys):
+    config, checkpoint, images = adaptive
+    for given in ([], ['--images', images], ['--checkpoint', checkpoint]):
+        assert main([config, *given, *QUICK]) == 2
+        assert "has counts='adaptive'" in capsys.readouterr().err
+    trained = [config, '--checkpoint', checkpoint]
+    assert main([*trained, '--images', str(tmp_path / 'none'), *QUICK]) == 2
+    assert f'there is no {tmp_path / "none"}' in capsys.readouterr().err
+    assert main([*trained, '--images', images, '--max-images', '1', '--batch', '2', *QUICK]) == 2
+    assert '1 are too few for a batch of 2' in capsys.readouterr().err
+    (tmp_path / 'broken.png').write_text('no image')
+    assert main([*trained, '--images', str(tmp_path / 'broken.png'), *QUICK]) == 2
+    assert 'broken.png cannot be read as an image' in capsys.readouterr().err

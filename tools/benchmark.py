@@ -26,6 +26,7 @@ from sparsevit_mm.cost.conditions import (
     check_schedule,
     check_threads,
 )
+from sparsevit_mm.cost.images import find_images
 from sparsevit_mm.cost.subjects import load_subject, parse_sparsity
 
 
@@ -49,6 +50,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add('--rounds', type=int, default=10, help='interleaved rounds, each one value (default: 10)')
     add('--min-round-time', type=float, default=0.2, metavar='SECONDS', help='of a round (default: 0.2)')
     add('--threads', type=int, help="torch's intra-op threads (default: as they are)")
+    add('--checkpoint', metavar='FILE', help='weights of all configs (default: random ones)')
+    add('--images', nargs='+', metavar='PATH', help='image files or folders to run, resized (default: noise)')
+    add('--max-images', type=int, default=16, metavar='N', help='use the first N of them (default: 16)')
     add(
         '--assert-budget',
         metavar='MS',
@@ -69,10 +73,18 @@ def benchmark(args: argparse.Namespace) -> tuple[BenchmarkReport, tuple[BudgetVe
     check_dtype(args.dtype, check_device(args.device))
     check_schedule(args.rounds, args.min_round_time)
     check_threads(args.threads)
+    images = None if args.images is None else find_images(args.images)[: args.max_images]
     budget = None if args.assert_budget is None else parse_latency_budget(args.assert_budget)
     sparsities = args.sparsity and [parse_sparsity(text) for text in args.sparsity]
     subjects = [
-        load_subject(config, sparsities, stock=args.stock, whole_model=args.whole_model, cfg_options=args.cfg_options)
+        load_subject(
+            config,
+            sparsities,
+            stock=args.stock,
+            whole_model=args.whole_model,
+            cfg_options=args.cfg_options,
+            checkpoint=args.checkpoint,
+        )
         for config in args.configs
     ]
     with Progress(console=Console(stderr=True), transient=True) as bar:
@@ -86,6 +98,7 @@ def benchmark(args: argparse.Namespace) -> tuple[BenchmarkReport, tuple[BudgetVe
             rounds=args.rounds,
             min_round_time=args.min_round_time,
             threads=args.threads,
+            images=images,
             progress=lambda done, rounds: bar.update(task, completed=done, description='rounds'),
         )
     return report, judge(report, budget, subjects) if budget else ()

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .benchmark_report import BenchmarkReport, Row
 from .conditions import (
@@ -21,7 +22,8 @@ from .conditions import (
 )
 from .counter import count_executed_macs
 from .environment import Environment
-from .latency import Progress, forward_call, measure_interleaved
+from .images import load_batches
+from .latency import LatencyRecord, Progress, forward_call, measure_interleaved
 from .subjects import Subject
 from .whole_model import whole_model_call, whole_model_scope
 
@@ -61,6 +63,7 @@ def run_benchmark(
     warmup: int = 2,
     threads: int | None = None,
     progress: Progress | None = None,
+    images: Sequence[Path] | None = None,
 ) -> BenchmarkReport:
     """Time every subject, stock first and then ours at each of its sparsities, all interleaved.
 
@@ -77,9 +80,11 @@ def run_benchmark(
         warmup: See :func:`measure_interleaved`.
         threads: Intra-op threads of torch; the present ones if not given.
         progress: See :func:`measure_interleaved`.
+        images: Image files to run instead of noise. A call then runs all of them, and figures are those of a batch.
 
     Raises:
-        ValueError: If an argument is out of range, or a model does not run under these conditions.
+        ValueError: If an argument is out of range, a model does not run under these conditions, or what it computes
+            depends on weights and images and these are not given.
     """
     shape = check_image_shape(shape, batch)
     torch_device = check_device(device)
@@ -89,10 +94,13 @@ def run_benchmark(
     whole = {subject.whole_model for subject in subjects}
     if len(whole) != 1:
         raise ValueError('Give at least one subject, and either only backbones or only whole models.')
+    _check_adaptive(subjects, images)
     environment = Environment.current(device=str(device), dtype=dtype, batch=batch, shape=shape, threads=threads)
     cases = dict(enumerate(_cases(subjects)))
     calls: dict[str, Callable[[], object]] = {}
     macs: dict[int, int] = {}
+    kept: dict[int, dict[str, float]] = {}
+    number = 1 if images is None else len(images) // batch
     with ExitStack() as stack:
         for module in {id(case.model): case.model for case in cases.values()}.values():
             check_float32(module)
@@ -100,12 +108,16 @@ def run_benchmark(
         for subject in subjects:
             stack.callback(setattr, subject.sparse, 'sparsity', subject.sparse.sparsity)
         for index, case in cases.items():
-            images = random_images(case.backbone, shape, batch=batch)
-            forward = forward_call(case.backbone, images, dtype)
-            calls[f'{index}'] = whole_model_call(case.model, images, dtype) if whole == {True} else forward
+            batches = [random_images(case.backbone, shape, batch=batch)]
+            if images is not None:
+                loaded = load_batches(images, shape, batch, case.subject.preprocessor)
+                batches = [images.to(batches[0].device) for images in loaded]
+            forward = _each(forward_call, case.backbone, batches, dtype)
+            calls[f'{index}'] = _each(whole_model_call, case.model, batches, dtype) if whole == {True} else forward
             if whole == {True}:
                 calls[f'{index}/backbone'] = forward
-            macs[index] = _tried(case, partial(count_executed_macs, calls[f'{index}'])) // batch
+            macs[index] = _tried(case, partial(count_executed_macs, calls[f'{index}'])) // (batch * number)
+            kept[index] = _kept(case, batches, dtype)
         records = measure_interleaved(
             calls,
             device=torch_device,
@@ -116,6 +128,7 @@ def run_benchmark(
             prepare=lambda name: cases[int(name.split('/')[0])].prepare(),
             progress=progress,
         )
+    records = {name: _of_batch(record, number) for name, record in records.items()}
     rows = tuple(
         Row(
             config=case.subject.config,
@@ -125,11 +138,60 @@ def run_benchmark(
             latency=records[f'{index}'],
             backbone_latency=records.get(f'{index}/backbone'),
             architecture=_architectures(subjects)[case.subject.architecture],
+            kept=kept[index],
         )
         for index, case in cases.items()
     )
     scope = whole_model_scope(subjects[0].model) if whole == {True} else BACKBONE_SCOPE
-    return BenchmarkReport(scope=scope, environment=environment, rows=rows)
+    return BenchmarkReport(
+        scope=scope, environment=environment, rows=rows, images=0 if images is None else number * batch
+    )
+
+
+def _check_adaptive(subjects: Sequence[Subject], images: Sequence[Path] | None) -> None:
+    for subject in subjects:
+        if subject.sparse.counts == 'adaptive' and (images is None or not subject.trained):
+            raise ValueError(
+                f"{subject.config} has counts='adaptive': how much is computed depends on trained weights and on the "
+                f'image. Give --checkpoint and --images, or time it with --cfg-options model.backbone.counts=fixed.'
+            )
+
+
+def _each(
+    call_of: Callable[[nn.Module, Tensor, str], Callable[[], object]],
+    module: nn.Module,
+    batches: Sequence[Tensor],
+    dtype: str,
+) -> Callable[[], object]:
+    """A call that runs a module on every batch."""
+    calls = [call_of(module, images, dtype) for images in batches]
+    if len(calls) == 1:
+        return calls[0]
+
+    def call() -> None:
+        for each in calls:
+            each()
+
+    return call
+
+
+def _of_batch(record: LatencyRecord, number: int) -> LatencyRecord:
+    """What a batch takes, from what so many took."""
+    return replace(record, median=record.median / number, q1=record.q1 / number, q3=record.q3 / number)
+
+
+def _kept(case: _Case, batches: Sequence[Tensor], dtype: str) -> dict[str, float]:
+    """Mean fraction of its units that each site keeps, where images have counts of their own."""
+    if case.sparsity is None or case.backbone.counts != 'adaptive':
+        return {}
+    case.prepare()
+    shares: dict[str, list[Tensor]] = {}
+    for images in batches:
+        with case.backbone.record_selections() as records:
+            forward_call(case.backbone, images, dtype)()
+        for record in records:
+            shares.setdefault(record.site, []).append(record.counts / record.num_units)
+    return {site: float(torch.cat(parts).mean()) for site, parts in shares.items()}
 
 
 def _cases(subjects: Sequence[Subject]) -> Iterator[_Case]:

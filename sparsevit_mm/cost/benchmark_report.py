@@ -1,6 +1,7 @@
 """What a benchmark found: ratios, sentences, table, JSON."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from .environment import Environment
@@ -24,6 +25,7 @@ class Row:
         latency: Of the whole call, a batch.
         backbone_latency: Of the backbone in a whole model.
         architecture: Number that rows share whose stock models are the same.
+        kept: Mean fraction of its units that each site kept, where images have counts of their own.
     """
 
     config: str
@@ -33,6 +35,7 @@ class Row:
     latency: LatencyRecord
     backbone_latency: LatencyRecord | None = None
     architecture: int = 0
+    kept: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def dense(self) -> bool:
@@ -61,11 +64,13 @@ class BenchmarkReport:
         scope: What was timed, in words.
         environment: Where and how.
         rows: At least one.
+        images: Real ones that were run; 0 for noise.
     """
 
     scope: str
     environment: Environment
     rows: tuple[Row, ...]
+    images: int = 0
 
     @property
     def whole_model(self) -> bool:
@@ -134,7 +139,7 @@ class BenchmarkReport:
             f'Medians and quartiles over {latency.runs} interleaved rounds after {latency.warmup} warm-up calls.',
             f'Speed-up is over the first row, {self.rows[0].name}.',
             'Peak memory is the most bytes of tensors held at once beyond weights and input.',
-            FIXED_COUNT,
+            *self._inputs(),
         ]
         if any(self.realised_share(row) is not None for row in self.rows):
             notes.insert(
@@ -142,6 +147,17 @@ class BenchmarkReport:
                 'Realised is (dense latency / latency) / (dense MACs / MACs), dense being our backbone at sparsity 0 '
                 'where it is in the table, else the stock one.',
             )
+        return notes
+
+    def _inputs(self) -> list[str]:
+        """What was run, and what of it images decided."""
+        if not self.images:
+            return [FIXED_COUNT]
+        notes = [f'Run were {self.images} images, resized; figures are means of a batch over them.']
+        for row in self.rows:
+            if row.kept:
+                shares = ', '.join(f'{site} {share:.3f}' for site, share in row.kept.items())
+                notes.append(f'Counts of {row.config} are decided by its images, which kept on average: {shares}.')
         return notes
 
     def to_dict(self) -> dict[str, Any]:
@@ -156,6 +172,7 @@ class BenchmarkReport:
                     'architecture': row.architecture,
                     'sparsity': row.sparsity and list(row.sparsity),
                     'macs': row.macs,
+                    'kept': dict(row.kept),
                     'latency': row.latency.to_dict(),
                     'backbone_latency': row.backbone_latency and row.backbone_latency.to_dict(),
                     'speed_up': self.speed_up(row),

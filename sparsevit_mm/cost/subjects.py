@@ -3,7 +3,7 @@
 import copy
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ class Subject:
         stock_model: The stock counterpart of ``model``, if it is to be timed.
         stock: The stock backbone in ``stock_model``.
         architecture: Equal for configs that differ in nothing but sparsity, whose stock models are then the same.
+        preprocessor: Config of the data preprocessor.
+        trained: Whether the weights are those of a checkpoint.
     """
 
     config: str
@@ -45,6 +47,8 @@ class Subject:
     stock_model: nn.Module | None = None
     stock: nn.Module | None = None
     architecture: str = field(default='', repr=False)
+    preprocessor: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    trained: bool = False
 
     @property
     def whole_model(self) -> bool:
@@ -75,8 +79,9 @@ def load_subject(
     stock: bool = True,
     whole_model: bool = False,
     cfg_options: dict[str, Any] | None = None,
+    checkpoint: str | None = None,
 ) -> Subject:
-    """Build our model and the stock one from a config, with the same random weights.
+    """Build our model and the stock one from a config, with the same weights, random if no checkpoint is given.
 
     Args:
         config: Path, or ``mmdet::...`` and the like for an installed one. A stock config with a Swin is made
@@ -85,9 +90,11 @@ def load_subject(
         stock: Also build the stock model.
         whole_model: Build detectors and segmentors, not the bare backbone.
         cfg_options: Overrides of the config.
+        checkpoint: A file with the weights of the whole model.
 
     Raises:
-        ValueError: If the config cannot be read, has no backbone that we know, or a sparsity does not fit it.
+        ValueError: If the config cannot be read, has no backbone that we know, or a sparsity or the checkpoint does not
+            fit it.
     """
     from ..apis import build_model, init_scope
 
@@ -95,9 +102,10 @@ def load_subject(
     drop_pretrained(ours)
     init_scope(ours)
     stock_config = stock_backbone_config(ours.model[name], ours.get('default_scope', 'mmdet')) if stock else None
-    if whole_model:
-        model = build_model(ours)
+    if whole_model or checkpoint is not None:
+        model = build_model(ours, checkpoint)
         sparse = getattr(model, name)
+        model = model if whole_model else sparse
     else:
         model = sparse = _build(ours.model[name])
     stock_backbone = _stock_backbone(stock_config, sparse) if stock else None
@@ -110,6 +118,8 @@ def load_subject(
         stock_model=_with_backbone(model, name, stock_backbone) if stock and whole_model else stock_backbone,
         stock=stock_backbone,
         architecture=_architecture(ours, name, stock_config, whole_model),
+        preprocessor=dict(ours.model.get('data_preprocessor') or {}),
+        trained=checkpoint is not None,
     )
 
 

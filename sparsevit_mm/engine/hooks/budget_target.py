@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from ...budget import Budget, format_cost
 from ...models import SparseBackbone, find_sparse_backbone
 from .common import unwrap
+from .fitted_config import write_fitted_config
 
 __all__ = ['BudgetTarget']
-
-OPTIONS = ('target', 'budget', 'table', 'conditions', 'margin', 'out')  # of the hook that has such a target
 
 
 @dataclass(frozen=True)
@@ -82,8 +80,7 @@ class BudgetTarget:
         sparsity, line = self._fit(backbone)
         backbone.sparsity = sparsity
         print_log(line, 'current')
-        if is_main_process():
-            self._write_config(runner, sparsity, line)
+        write_fitted_config(runner, sparsity, line, self.out)
 
     def _fit(self, backbone: SparseBackbone) -> tuple[tuple[float, ...], str]:
         """The sparsity, and a line about it."""
@@ -110,22 +107,6 @@ class BudgetTarget:
             f'{seconds / table.dense:.1%} of dense, on {environment.describe()}.'
         )
         return sparsity, line
-
-    def _write_config(self, runner: Runner, sparsity: tuple[float, ...], line: str) -> None:
-        from ...search.best_config import found_config, user_config, write_inheriting_config
-
-        if not runner.cfg.get('model'):
-            print_log(f'{self.out} is not written: the runner was given a model and no config of it.', 'current')
-            return
-        cfg = found_config(user_config(runner.cfg), sparsity)
-        for hook in cfg.get('custom_hooks') or []:
-            if isinstance(hook, Mapping) and str(hook.get('type')).rpartition('.')[2] == 'KeepRatioLossHook':
-                for option in OPTIONS:
-                    hook.pop(option, None)
-        path = Path(runner.work_dir, self.out)
-        header = f'{line}\n\nTests, benchmarks and further training take this config; it fits nothing anew.'
-        write_inheriting_config(cfg, runner.cfg.filename, path, header)
-        print_log(f'Written to {path}: the config with this sparsity, for testing and deployment.', 'current')
 
 
 def _own_name(device: str) -> str:

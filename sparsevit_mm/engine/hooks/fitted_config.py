@@ -1,7 +1,7 @@
-"""The config of a sparsity that a training came to."""
+"""The config of a sparsity that a training comes to."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -13,6 +13,9 @@ from ...search.best_config import found_config, user_config, write_inheriting_co
 
 __all__ = ['write_fitted_config']
 
+# Of a KeepRatioLossHook that fits the sparsity to a budget.
+BUDGET_OPTIONS = ('target', 'budget', 'table', 'conditions', 'margin', 'out')
+
 
 def write_fitted_config(
     runner: Runner,
@@ -23,10 +26,11 @@ def write_fitted_config(
 ) -> Path | None:
     """Writes the run's own config with another sparsity into its work dir, ready to test and to train on.
 
-    It starts from the last checkpoint of the run. Only the first process writes; the others return its path too.
+    It starts from the last checkpoint of the run, where there is one, and fits nothing anew: hooks that would are left
+    out or lose their budget. Only the first process writes; the others return its path too.
 
     Args:
-        runner: The runner, when it has trained.
+        runner: The runner.
         sparsity: One float a site.
         header: What the docstring of the file begins with: where the sparsity comes from.
         name: Name of the file.
@@ -34,11 +38,11 @@ def write_fitted_config(
 
     Returns:
         The file. None where the runner has no config to inherit from, or one whose backbone cannot be told: a
-        training that is over does not fail for that.
+        training does not fail for that.
     """
     path, checkpoint = Path(runner.work_dir, name), runner.message_hub.get_info('last_ckpt')
     try:
-        cfg = _without(found_config(user_config(runner.cfg), sparsity, checkpoint), without)
+        cfg = _settled(found_config(user_config(runner.cfg), sparsity, checkpoint), without)
     except ValueError as error:
         print_log(f'{name} cannot be written: {error}', 'current', logging.WARNING)
         return None
@@ -49,11 +53,15 @@ def write_fitted_config(
     return path
 
 
-def _without(cfg: Config, names: Sequence[str]) -> Config:
+def _settled(cfg: Config, names: Sequence[str]) -> Config:
     hooks = cfg.get('custom_hooks') or []
-    kept = [hook for hook in hooks if not (isinstance(hook, dict) and _name(hook.get('type')) in names)]
+    kept = [hook for hook in hooks if not (isinstance(hook, Mapping) and _name(hook.get('type')) in names)]
     if len(kept) != len(hooks):
         cfg.custom_hooks = kept
+    for hook in cfg.get('custom_hooks') or []:
+        if isinstance(hook, Mapping) and _name(hook.get('type')) == 'KeepRatioLossHook':
+            for option in BUDGET_OPTIONS:
+                hook.pop(option, None)
     return cfg
 
 

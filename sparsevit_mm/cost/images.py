@@ -1,0 +1,65 @@
+"""Real images at a size, for what depends on them: counts that images decide by themselves."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ['find_images', 'load_batches']
+
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp')
+
+
+def find_images(paths: Sequence[str | Path]) -> list[Path]:
+    """Image files: those named, and those in the folders named, in the order of their names.
+
+    Raises:
+        ValueError: If one of the paths is not there, or there is no image.
+    """
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise ValueError(f'images: there is no {path}.')
+        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        files += inside
+    if not files:
+        raise ValueError(f'images: {", ".join(map(str, paths))} has no {", ".join(SUFFIXES)} in it.')
+    return files
+
+
+def load_batches(
+    files: Sequence[Path], shape: tuple[int, int], batch: int, preprocessor: Mapping[str, Any] | None
+) -> list[Tensor]:
+    """Images resized to one shape, whatever their own, and normalised as a model has them.
+
+    Args:
+        files: Image files; what is left over from whole batches is not used.
+        shape: Height and width in pixels.
+        batch: Images in a batch.
+        preprocessor: Config of the model's data preprocessor, for ``mean``, ``std`` and ``bgr_to_rgb``.
+
+    Returns:
+        Batches ``[batch, 3, H, W]``, at least one.
+
+    Raises:
+        ValueError: If there are too few images, or one cannot be read.
+    """
+    import mmcv
+
+    if len(files) < batch:
+        raise ValueError(f'images: {len(files)} are too few for a batch of {batch}.')
+    preprocessor = preprocessor or {}
+    mean = np.array(preprocessor.get('mean') or [0.0] * 3, dtype=np.float32)
+    std = np.array(preprocessor.get('std') or [1.0] * 3, dtype=np.float32)
+    loaded = []
+    for file in files[: len(files) // batch * batch]:
+        image = mmcv.imread(str(file))
+        if image is None:
+            raise ValueError(f'images: {file} cannot be read as an image.')
+        image = mmcv.imresize(image, (shape[1], shape[0]))
+        normalised = mmcv.imnormalize(image, mean, std, to_rgb=bool(preprocessor.get('bgr_to_rgb')))
+        loaded.append(torch.from_numpy(normalised).permute(2, 0, 1))
+    return list(torch.stack(loaded).split(batch))
