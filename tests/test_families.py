@@ -30,6 +30,11 @@ FAMILIES = {
         f'bypass="package", selector={PREDICTOR}',
         ('stage1.pair1', 'stage2.pair1', 'stage2.pair2'),
     ),
+    'PrunedViT with packages': (
+        'img_size=64, patch_size=8, embed_dims=32, num_layers=4, num_heads=4, out_indices=(1, 3), site_blocks=(1, 2), '
+        'bypass="package", selector=dict(type="sparsevit_mm.MultiHeadSelector", noise=0)',
+        ('block1', 'block2'),
+    ),
     'PrunedPiT': (
         'arch=dict(head_dims=(8, 8), num_heads=(2, 4), depths=(2, 3), patch_size=8, stride=8), img_size=64, '
         f'out_indices=(0, 1), selector={PREDICTOR}',
@@ -131,7 +136,7 @@ def test_training_with_adaptation_and_losses_then_testing(project, tmp_path):
     saved = torch.load(work_dir / 'iter_3.pth', weights_only=True)['state_dict']
     before = torch.load(checkpoint, weights_only=True)['state_dict']
     assert saved.keys() == before.keys(), 'no teacher in the checkpoint'
-    learned = [key for key in saved if 'selector' in key and key.endswith('in_conv.1.weight')]
+    learned = [key for key in saved if 'selector' in key and key.endswith(('in_conv.1.weight', 'in_proj.weight'))]
     assert learned and all(not torch.equal(saved[key], before[key]) for key in learned), family
     options = ['--cfg-options', 'model.backbone.sparsity=0.5']
     assert tool('test', config, work_dir / 'iter_3.pth', '--work-dir', work_dir / 'test', *options) == 0

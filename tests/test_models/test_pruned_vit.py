@@ -247,6 +247,22 @@ def test_macs_of_deit_small_are_those_of_dynamicvit(sparsity, published):
     assert count_macs(model, (224, 224)) / 1e9 == pytest.approx(published, abs=0.11)
 
 
+@pytest.mark.parametrize(
+    ('sparsity', 'expected'), [((0.383, 0.631, 0.863), 2.46), ((0.3, 0.61, 0.79), 2.65)], ids=['code', 'paper']
+)
+def test_macs_of_deit_small_are_those_of_spvit(sparsity, expected):
+    """At the keep ratios of its code and at those of its logs, which give the paper's number; selectors below 1 %."""
+
+    def macs(selector: str) -> float:
+        chosen = dict(type=f'sparsevit_mm.{selector}')
+        size = dict(embed_dims=384, num_heads=6, patch_bias=True, final_norm=True)
+        return count_macs(PrunedViT(**size, sparsity=sparsity, selector=chosen, bypass='package'), (224, 224)) / 1e9
+
+    before = macs('RandomSelector')
+    assert before == pytest.approx(expected, abs=0.02)
+    assert macs('MultiHeadSelector') < before / 0.99
+
+
 @pytest.mark.parametrize('selector', ['PredictorSelector', 'MagnitudeSelector'])
 @pytest.mark.parametrize('package', ['separate', 'merged'])
 def test_packages_take_part_and_hand_on_what_they_learned(selector, package):

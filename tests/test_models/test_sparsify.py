@@ -234,6 +234,36 @@ def test_a_stock_convnext_becomes_one_with_two_paths():
     assert all(own[name] is parameter for name, parameter in stock.named_parameters())
 
 
+@pytest.mark.parametrize('counts', ['fixed', 'adaptive'])
+@pytest.mark.parametrize('kind', ['swin', 'vit'])
+def test_packages_and_counts_are_options(tiny_swin_cfg, kind, counts):
+    if kind == 'swin':
+        from mmdet.models.backbones import SwinTransformer
+
+        stock = SwinTransformer(**tiny_swin_cfg)
+    else:
+        from mmseg.models.backbones import VisionTransformer
+
+        stock = VisionTransformer(img_size=64, embed_dims=32, num_layers=11, num_heads=4, out_indices=(10,))
+    randomize(stock)
+    stock.eval()
+    draw = 'gumbel' if counts == 'adaptive' else 'topk'
+    selector = dict(type='sparsevit_mm.MultiHeadSelector', draw=draw)
+    sparse = sparsify(stock, 0.0, bypass='package', counts=counts, selector=selector)
+    assert (sparse.bypass, sparse.counts) == ('package', counts)
+    image = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        for a, b in zip(sparse(image), stock(image), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+        sparse.sparsity = 0.5
+        with sparse.record_selections() as records:
+            assert all(out.isfinite().all() for out in sparse(image))
+        assert bool(sparse.kept_counts) == (counts == 'adaptive')
+        assert records[-1].packed is not None
+    with pytest.raises(ValueError, match=r"bypass of .* must be one of .*got 'fold'"):
+        sparsify(stock, bypass='fold')
+
+
 @pytest.mark.slow
 def test_detector_goes_on_working_through_mmdet():
     import numpy as np
