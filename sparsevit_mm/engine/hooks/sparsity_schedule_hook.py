@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from ...models import find_sparse_backbone
+from ...models import SparseBackbone, find_sparse_backbone
 from ...registry import HOOKS
 from ..phases import MODES, OWNER, FixedPhases, parse_phases, plan_phases
 from ..trials import ToleratedDrop, TrialPlan
@@ -131,6 +131,8 @@ class SparsityScheduleHook(Hook):
                 f'model.backbone.sparsity, or target.'
             )
         self._backbone, self._configured, end = backbone, backbone.sparsity, self.end
+        if self.phases is not None and (self._trial_options is not None or self.mode != 'step'):
+            _check_unequal(backbone)
         if self._trial_options is not None:
             self._trials = PhaseTrials(runner, TrialPlan(layout, self._ends[1], self._trial_options, self.merge))
             backbone.sparsity = self._trials.sparsity
@@ -210,6 +212,18 @@ class SparsityScheduleHook(Hook):
         if self._trials is not None:
             self._backbone.sparsity = self._trials.sparsity
             self._trials.catch_up(runner)
+
+
+def _check_unequal(backbone: SparseBackbone) -> None:
+    """Looks whether sites of a stage can be at several sparsities, as they are while one of them changes."""
+    layout = backbone.sparsity_layout
+    try:
+        backbone.check_sparsity(tuple((i + 1) / (size + 1) for size in layout.groups for i in range(size)))
+    except ValueError as error:
+        raise ValueError(
+            f"{OWNER} with tolerance, or with mode='linear' or 'cosine', give sites of a stage several sparsities: "
+            f'{error} Or give phases with length and the default mode.'
+        ) from error
 
 
 def _check_span(begin: int, end: int | None, merge: float) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from hook_runs import Segments, build, run, segmentor_cfg
+from hook_runs import FREE, Segments, build, run, segmentor_cfg
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS as ROOT_HOOKS
@@ -234,6 +234,15 @@ def test_what_does_not_fit_the_run(tmp_path: Path, hook: dict, options: dict, me
     with pytest.raises(ValueError, match=message):
         Run(tmp_path, hook, **options)
     assert not list(tmp_path.glob('*.pth'))
+
+
+@pytest.mark.parametrize('options', [dict(phases=dict(length=2), mode='cosine'), TRIALS])
+def test_windows_of_a_stage_with_counts_of_images_are_refused_before_training(tmp_path: Path, options: dict) -> None:
+    model = build(segmentor_cfg(0.5, FREE, counts='adaptive', depths=(2, 4)))
+    with pytest.raises(ValueError, match=r"give sites of a stage several sparsities: .*with counts='adaptive' one"):
+        run(tmp_path, model, [HOOK | options], iters=1)
+    run(tmp_path, model, [HOOK | dict(phases=dict(length=1))], iters=3)  # one after the other, each at once
+    assert model.backbone.sparsity == (0.5, 0.5, 0.5)
 
 
 def test_only_one_hook_sets_the_sparsity(tmp_path: Path) -> None:
