@@ -171,8 +171,8 @@ def _check_sparsity(path: Path, cfg: Config, backbone: torch.nn.Module) -> None:
             _check_package(path, backbone)
         # Free decisions have no fixed number, and learn theirs from the keep ratio alone.
         free = trained and not _short(path) and kind.backbone != 'SparseSwin'
-        draws = {selector.draw for selector in backbone.selectors()}
-        assert draws == {'gumbel' if free or _step(path) == 'adaptive' else 'topk'}
+        expected = 'gumbel' if free else 'batch' if _step(path) == 'adaptive' else 'topk'
+        assert {selector.draw for selector in backbone.selectors()} == {expected}
         return
     assert type(backbone).__name__ == 'SparseSwin'
     if _step(path) in STEPS:

@@ -35,7 +35,7 @@ class Row:
     latency: LatencyRecord
     backbone_latency: LatencyRecord | None = None
     architecture: int = 0
-    kept: Mapping[str, float] = field(default_factory=dict)
+    kept: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @property
     def dense(self) -> bool:

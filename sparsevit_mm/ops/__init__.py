@@ -5,7 +5,7 @@ from .cache import IndexCache, is_tracing
 from .chunks import rows_per_chunk
 from .decisions import keep_mask, perturb, straight_through
 from .package import fold_tokens, merge_packages, unfold_tokens
-from .packed import PackedTokens, keep_above, kept_indices
+from .packed import PackedTokens, keep_above, keep_best_of_batch, kept_indices
 from .ranking import rank_units
 from .routes import WindowRoute, add_spill_row, build_ragged_route, build_route, drop_spill_row, write_rows
 from .tokens import gather_tokens, put_tokens
@@ -25,6 +25,7 @@ __all__ = [
     'gather_tokens',
     'is_tracing',
     'keep_above',
+    'keep_best_of_batch',
     'keep_mask',
     'kept_indices',
     'merge_packages',

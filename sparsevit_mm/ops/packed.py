@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .routes import write_rows
 
-__all__ = ['PackedTokens', 'keep_above', 'kept_indices']
+__all__ = ['PackedTokens', 'keep_above', 'keep_best_of_batch', 'kept_indices']
 
 
 def keep_above(log_odds: Tensor, allowed: Tensor | None = None) -> Tensor:
@@ -26,6 +26,29 @@ def keep_above(log_odds: Tensor, allowed: Tensor | None = None) -> Tensor:
         log_odds = log_odds.masked_fill(~allowed, -torch.inf)
     best = log_odds.argmax(1, keepdim=True)
     return (log_odds > 0).scatter(1, best, True)
+
+
+def keep_best_of_batch(scores: Tensor, count: int, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The best units of all images together, ``count`` of each on average, and at least one of each.
+
+    Args:
+        scores: ``[B, U]``.
+        count: Units that an image keeps on average.
+        allowed: ``[B, U]``, true for the units that may stay; ``None`` for all.
+
+    Returns:
+        ``[B, U]``, true where a unit stays; and a scalar, the score between the last that stays and the first that
+        goes.
+    """
+    if allowed is not None:
+        scores = scores.masked_fill(~allowed, -torch.inf)
+    ranked, order = scores.flatten().sort(descending=True, stable=True)
+    last = min(len(scores) * count, int(ranked.isfinite().sum())) - 1
+    mask = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
+    mask = mask.index_fill(0, order[: last + 1], True).view_as(scores)
+    below = ranked[min(last + 1, len(ranked) - 1)]
+    cut = torch.where(below.isfinite(), (ranked[last] + below) / 2, ranked[last] - 1e-6)
+    return mask.scatter(1, scores.argmax(1, keepdim=True), True), cut
 
 
 def kept_indices(mask: Tensor) -> Tensor:

@@ -12,6 +12,9 @@ from ..registry import MODELS
 
 __all__ = ['Selector', 'build_selector', 'build_window_selector', 'check_counts']
 
+# Ways to decide in training that let images differ in how much they keep.
+FREE_DRAWS = ('gumbel', 'batch')
+
 
 class Selector(BaseModule):
     """Scores the units of a backbone; the highest scores stay.
@@ -150,9 +153,10 @@ def check_counts(selector: Selector, adaptive: bool) -> None:
     Raises:
         ValueError: If it does not learn, or not by free decisions.
     """
-    if adaptive and getattr(selector, 'draw', None) != 'gumbel':
+    if adaptive and getattr(selector, 'draw', None) not in FREE_DRAWS:
         raise ValueError(
-            f"counts='adaptive' lets a selector decide how many units of an image stay, which it learns by free "
-            f"decisions: give selector=dict(type=..., draw='gumbel') with a selector that learns, such as "
-            f'sparsevit_mm.MultiHeadSelector; {type(selector).__name__} has draw={getattr(selector, "draw", None)!r}.'
+            f"counts='adaptive' lets a selector decide how many units of an image stay, which it learns by decisions "
+            f"that are free to differ: give selector=dict(type=..., draw='batch'), or draw='gumbel', with a selector "
+            f'that learns, such as sparsevit_mm.MultiHeadSelector; {type(selector).__name__} has '
+            f'draw={getattr(selector, "draw", None)!r}.'
         )

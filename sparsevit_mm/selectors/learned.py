@@ -4,16 +4,27 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
-from ..ops import WindowGrid, keep_above, keep_mask, perturb, pool_windows, rank_units, straight_through
+from ..ops import (
+    WindowGrid,
+    keep_above,
+    keep_best_of_batch,
+    keep_mask,
+    perturb,
+    pool_windows,
+    rank_units,
+    straight_through,
+)
 from .base import Selector
 
 __all__ = ['LearnedSelector', 'linear_in_float32', 'mean_over_alive']
 
-DRAWS = ('topk', 'gumbel')
+DRAWS = ('topk', 'gumbel', 'batch')
 LEARN_FROM = ('all', 'kept')
 STEEPEST = 0.25  # slope of the sigmoid at 0
+MOMENTUM = 0.05  # of the cut of a batch in the cut that evaluation uses
 
 
 class LearnedSelector(Selector):
@@ -28,10 +39,13 @@ class LearnedSelector(Selector):
       to the target. (One unit stays at least, the best, as in evaluation.) Evaluation takes the highest ones, in the
       number that the sparsity asks for, or with adaptive counts of the backbone those that are more likely to stay than
       to go. Windows need adaptive counts for it.
+    - ``'batch'`` is for adaptive counts: in training the best of all images of a batch stay, as many of each on average
+      as the sparsity asks for. Where that cuts is remembered in ``cut``, a running mean, and evaluation keeps what is
+      above it. So the number is right on average from the first step on, where free decisions have to find it.
 
     Args:
         embed_dims: Channels of the features.
-        draw: ``'topk'`` or ``'gumbel'``.
+        draw: ``'topk'``, ``'gumbel'`` or ``'batch'``.
         temperature: Of the straight-through gradient.
         noise: Factor of the Gumbel noise. 1 is the published one; 0 decides in training as in evaluation, which
             suits short training, since every unit has a gradient without it.
@@ -60,6 +74,11 @@ class LearnedSelector(Selector):
         if not temperature > 0:
             raise ValueError(f'temperature of {name} must be above 0, got {temperature!r}.')
         self.draw = draw
+        self.cut: Tensor | float = 0.0
+        if draw == 'batch':
+            del self.cut
+            self.register_buffer('cut', torch.zeros(()))
+            self.register_buffer('cuts_seen', torch.zeros((), dtype=torch.long))
         if not 0 <= noise < float('inf'):
             raise ValueError(f'noise of {name} must be 0 or more, got {noise!r}.')
         if learn_from not in LEARN_FROM:
@@ -95,9 +114,41 @@ class LearnedSelector(Selector):
             kept = rank_units(ranked.detach())[:, :count]
             hard = keep_mask(kept, scores.shape[1])
         else:
-            hard = keep_above(noisy.detach(), None if alive is None else alive.detach() > 0)
+            hard = self.choose(scores.detach(), noisy.detach(), count, None if alive is None else alive.detach() > 0)
         decisions = straight_through(hard, noisy, self.temperature)
         return (decisions if alive is None else decisions * alive), kept
+
+    def choose(
+        self, scores: Tensor, noisy: Tensor | None = None, count: int = 1, allowed: Tensor | None = None
+    ) -> Tensor:
+        """Which units stay where every image has a number of its own.
+
+        Args:
+            scores: ``[B, U]`` log-odds.
+            noisy: The same with the noise of training; ``None`` in evaluation.
+            count: Units of an image that are to stay on average, in training with ``draw='batch'``.
+            allowed: ``[B, U]``, true for the units that may.
+
+        Returns:
+            ``[B, U]``, true where a unit stays.
+        """
+        if noisy is None:
+            return keep_above(scores - self.cut, allowed)
+        if self.draw != 'batch':
+            return keep_above(noisy, allowed)
+        mask, cut = keep_best_of_batch(noisy, count, allowed)
+        if self.noise:
+            _, cut = keep_best_of_batch(scores, count, allowed)
+        self._remember(cut)
+        return mask
+
+    @torch.no_grad()
+    def _remember(self, cut: Tensor) -> None:
+        """Take the cut of a batch, its mean over all processes, into the running mean."""
+        cut = cut.clone()
+        all_reduce(cut, op='mean')
+        self.cuts_seen += 1
+        self.cut.lerp_(cut.to(self.cut.dtype), max(MOMENTUM, 1 / int(self.cuts_seen)))
 
     def keep_ratio(self, scores: Tensor, decisions: Tensor | None, alive: Tensor | None = None) -> Tensor:
         """Fraction of all units that the selector wants to keep, ``[B]``, with a gradient.

@@ -5,10 +5,12 @@ import torch
 
 from sparsevit_mm.models import PrunedPiT, PrunedViT, SparseBackbone, SparseSwin
 from sparsevit_mm.ops import PackedTokens, keep_above, kept_indices
+from sparsevit_mm.sparsity import keep_count
 
 from .conftest import randomize
 
 FREE = dict(type='sparsevit_mm.MultiHeadSelector', draw='gumbel', noise=0)
+BATCH = dict(FREE, draw='batch')
 VIT = dict(img_size=64, embed_dims=32, num_layers=5, num_heads=4, site_blocks=(1, 3), out_indices=(2, 4))
 PIT = dict(arch=dict(head_dims=(8, 8), num_heads=(2, 4), depths=(2, 3), patch_size=8, stride=4), img_size=64)
 SWIN = dict(
@@ -145,10 +147,51 @@ def test_records_have_the_units_of_each_image(name):
         assert 0 < mask.sum() <= count * side**2
 
 
+@pytest.mark.parametrize('name', sorted(MODELS))
+def test_the_best_of_a_batch_stay_and_evaluation_has_their_cut(name):
+    model, images = build(name, selector=BATCH, sparsity=0.5), torch.randn(4, 3, 64, 64)
+    model.train()
+    outs = model(images)  # the first batch is the mean
+    counts = {site: kept.clone() for site, kept in model.kept_counts.items()}
+    with torch.no_grad(), model.record_selections() as records:
+        expected = model.eval()(images)
+    units = {record.site: record.num_units for record in records}
+    for site, kept in counts.items():
+        assert len(set(kept.tolist())) > 1, 'images that differ'
+        if 'swin' not in name:  # the two shifts of windows share a cut
+            assert kept.sum() == pytest.approx(4 * keep_count(units[site], 0.5), abs=1)
+    if 'swin' not in name:
+        assert {site: kept.tolist() for site, kept in model.kept_counts.items()} == {
+            site: kept.tolist() for site, kept in counts.items()
+        }
+        for a, b in zip(outs, expected):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+    assert all(selector.cuts_seen > 0 for selector in model.selectors())
+    again = build(name, selector=BATCH, sparsity=0.5)
+    again.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        for a, b in zip(again(images), expected):
+            torch.testing.assert_close(a, b)
+
+
+def test_the_cut_is_a_running_mean():
+    selector = build('vit', selector=BATCH).site_selectors[0]
+    scores = torch.arange(8.0).view(2, 4)
+    selector.cut.zero_(), selector.cuts_seen.zero_()
+    assert selector.choose(scores, scores, 2).tolist() == [[False, False, False, True], [True] * 4]
+    assert selector.cut == 3.5  # one unit of each image stays, wherever the cut is
+    selector.choose(scores + 2, scores + 2, 2)
+    assert selector.cut == 4.5
+    for _ in range(200):
+        selector.choose(scores, scores, 2)
+    assert selector.cut == pytest.approx(3.5, abs=1e-3)
+    assert selector.choose(scores).tolist() == [[False, False, False, True], [True] * 4]
+
+
 def test_what_does_not_fit_is_told():
     topk = dict(type='sparsevit_mm.MultiHeadSelector')
     for name in ('vit', 'pit', 'swin'):
-        with pytest.raises(ValueError, match=r"counts='adaptive' .*draw='gumbel'.*MultiHeadSelector has draw='topk'"):
+        with pytest.raises(ValueError, match=r"counts='adaptive' .*draw='batch'.*MultiHeadSelector has draw='topk'"):
             build(name, selector=topk)
         with pytest.raises(ValueError, match=r"counts='adaptive'.*MagnitudeSelector has draw=None"):
             build(name, selector=dict(type='sparsevit_mm.MagnitudeSelector'))

@@ -233,7 +233,7 @@ def test_an_image_with_nothing_to_pack_has_the_mean_of_its_map(merged):
     for shift, last in ((0, (0, 5)), (2, (10, 5))):
         grid = build_window_grid(16, 16, 4, shift, 'cpu')
         order = torch.stack([torch.tensor([i for i in range(16) if i != w] + [w]) for w in last])
-        rankings.append(WindowRanking(selector, grid, torch.zeros(2, 16), None, order, adaptive=False))
+        rankings.append(WindowRanking(selector, grid, torch.zeros(2, 16), None, order))
     packages = pack_windows(None, tokens, rankings, 15, merged)
     assert packages.members.sum((1, 2)).tolist() == [0, 4]
     torch.testing.assert_close(packages.tokens[0, 0], tokens[0].mean(0))

@@ -156,7 +156,9 @@ def test_an_idle_selector_stays_in_the_graph(tiny_swin_cfg):
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match=r"draw of PredictorSelector must be one of \('topk', 'gumbel'\), got 'x'"):
+    with pytest.raises(
+        ValueError, match=r"draw of PredictorSelector must be one of \('topk', 'gumbel', 'batch'\), got 'x'"
+    ):
         predictor(draw='x')
     with pytest.raises(ValueError, match=r'embed_dims of PredictorSelector .* 4 at least: 2'):
         predictor(2)

@@ -83,9 +83,9 @@ class PrunedViT(SparseBackbone):
         unfold: What a map shows of tokens in a package: with ``'residual'`` their last features plus what the package
             has learned, with ``'reuse'`` the former only.
         counts: With ``'fixed'`` as many tokens of every image stay as the sparsity asks for. With ``'adaptive'`` the
-            selectors decide for each image by itself: those tokens stay that are more likely to than not. It needs a
-            selector with ``draw='gumbel'``, trained with a keep-ratio loss over the mean of the batch; the sparsity is
-            then the target of that loss, and no more, but that sites at 0 are dense.
+            selectors decide for each image by itself: those tokens stay whose scores are above a cut. It needs a
+            selector with ``draw='gumbel'`` or ``'batch'``, trained with a keep-ratio loss over the mean of the batch;
+            the sparsity is then the target of training, and no more, but that sites at 0 are dense.
 
     Raises:
         ValueError: If arguments contradict each other, or a site or the sparsity is not valid.

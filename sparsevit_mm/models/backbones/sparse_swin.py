@@ -34,7 +34,7 @@ class SparseSwin(SwinBody):
         unfold: What becomes of tokens in a package at the end of the stage: with ``'residual'`` they get what the
             package has learned, with ``'reuse'`` they stay as they are.
         counts: With ``'fixed'`` as many windows of every image stay as the sparsity asks for, with ``'adaptive'`` those
-            that are more likely to than not, as in :class:`PrunedViT`. Windows of a stage are scored once, so its sites
+            whose scores are above a cut, as in :class:`PrunedViT`. Windows of a stage are scored once, so its sites
             then have one sparsity, but for those at 0.
         **swin: Arguments of :class:`SwinBody`, which are those of the stock backbones.
 

@@ -130,7 +130,7 @@ class SwinStage(WindowStage):
                 tokens = drop_spill_row(rows, batch) if spill else rows.view_as(x)
                 if not rankings:
                     shown = [g for g, kept in zip(grids, counts) if kept < g.num_windows]
-                    rankings = rank_windows(self.selector, tokens, shown, self.adaptive)
+                    rankings = rank_windows(self.selector, tokens, shown, count if self.adaptive else None)
                 choice = rankings[grid.shift].choose(count)
                 if self.package is not None and i % 2 == 0 and (not packed or (count < packed and not self.adaptive)):
                     if packages is not None and self.package == 'merged' and self.unfold == 'residual':

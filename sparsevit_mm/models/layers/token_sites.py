@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
-from ...ops import PackedTokens, gather_tokens, keep_above, keep_mask, put_tokens, rank_units
+from ...ops import PackedTokens, gather_tokens, keep_mask, put_tokens, rank_units
 from ...selectors import Selector, build_selector, check_counts
 from ...sparsity import keep_count
 from .idle import keep_in_graph
@@ -214,7 +214,7 @@ class TokenSites(ModuleList):
                 x, packages = self._unfolded(x, packages)
                 before = None if self.reactivate else stay
                 scores = self._score(i, layer, x, None if before is None else before.float()).detach()
-                stay = keep_above(scores, before)
+                stay = self._at(i).choose(scores, allowed=before)
                 if self.package is not None:
                     gone = ~stay if before is None else before & ~stay
                     packages = self._pack(packages, x, scores, gone.float(), True, None, total)

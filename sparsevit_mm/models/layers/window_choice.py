@@ -11,7 +11,6 @@ from ...ops import (
     WindowRoute,
     build_ragged_route,
     build_route,
-    keep_above,
     keep_mask,
     rank_units,
     straight_through,
@@ -67,7 +66,7 @@ class WindowRanking:
         scores: ``[B, nW]``.
         noisy: ``[B, nW]`` perturbed log-odds where the selector is learning.
         order: ``[B, nW]`` indices.
-        adaptive: Whether the scores decide how many stay.
+        chosen: ``[B, nW]``, true for those that stay, where the scores decide how many.
     """
 
     selector: Selector
@@ -75,11 +74,11 @@ class WindowRanking:
     scores: Tensor
     noisy: Tensor | None
     order: Tensor
-    adaptive: bool
+    chosen: Tensor | None = None
 
     def choose(self, count: int) -> WindowChoice:
         """The best ``count`` windows of every image, or as many as its scores ask for."""
-        if self.adaptive:
+        if self.chosen is not None:
             return self._choose_by_scores()
         best, stays = self.order[:, :count], self.stays(count)
         if self.noisy is None:
@@ -92,10 +91,9 @@ class WindowRanking:
 
     def stays(self, count: int) -> Tensor:
         """``[B, nW]``, 1 for the windows that :meth:`choose` keeps, with a gradient where the selector is learning."""
-        if not self.adaptive:
+        hard = self.chosen
+        if hard is None:
             hard = keep_mask(self.order[:, :count], self.order.shape[1])
-        else:
-            hard = keep_above(self.scores if self.noisy is None else self.noisy.detach())
         return hard.float() if self.noisy is None else straight_through(hard, self.noisy, self.selector.temperature)
 
     def _choose_by_scores(self) -> WindowChoice:
@@ -107,7 +105,7 @@ class WindowRanking:
 
 
 def rank_windows(
-    selector: Selector, tokens: Tensor, grids: Sequence[WindowGrid], adaptive: bool
+    selector: Selector, tokens: Tensor, grids: Sequence[WindowGrid], count: int | None = None
 ) -> dict[int, WindowRanking]:
     """Ranks the windows of each shift, by the features of this moment.
 
@@ -115,7 +113,7 @@ def rank_windows(
         selector: Scores them.
         tokens: ``[B, L, C]``.
         grids: The windows.
-        adaptive: Whether the scores decide how many stay.
+        count: Windows of an image that stay on average, where the scores decide how many; ``None`` where they do not.
 
     Returns:
         A ranking for each shift.
@@ -129,7 +127,10 @@ def rank_windows(
         noisy = selector.perturb(scores) if learning else None
         scores = scores if learning else scores.detach()
         order = rank_units(scores if noisy is None else noisy.detach())
-        rankings[grid.shift] = WindowRanking(selector, grid, scores, noisy, order, adaptive)
+        chosen = None
+        if count is not None:
+            chosen = selector.choose(scores.detach(), None if noisy is None else noisy.detach(), count)
+        rankings[grid.shift] = WindowRanking(selector, grid, scores, noisy, order, chosen)
     return rankings
 
 
