@@ -1,11 +1,29 @@
 """Fixtures and guards that all tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 ROOT = Path(__file__).parents[1]
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+# One test process and what it starts: torch, the mm packages and two training processes.
+MEMORY_PER_WORKER = 3 * 2**30
+
+if 'PYTEST_XDIST_WORKER' in os.environ:
+    # The workers share the cores, and so do the programs that their tests start.
+    threads = max(1, CORES // int(os.environ['PYTEST_XDIST_WORKER_COUNT']))
+    os.environ['OMP_NUM_THREADS'] = str(threads)
+    torch.set_num_threads(threads)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """For ``-n auto``: a worker for each core that this process may use, as far as the memory allows."""
+    import psutil
+
+    return max(1, min(CORES, psutil.virtual_memory().available // MEMORY_PER_WORKER))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

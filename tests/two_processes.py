@@ -1,7 +1,7 @@
 """Two real processes as one data-parallel group on the CPU."""
 
 import os
-import socket
+import tempfile
 import traceback
 from collections.abc import Callable
 
@@ -13,14 +13,15 @@ __all__ = ['run_in_two_processes']
 
 
 def run_in_two_processes(work: Callable[..., None], *args: object) -> None:
-    """Calls ``work(rank, *args)`` in two processes that have joined a gloo group; raises if one fails."""
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
-    mp.spawn(_join_and_work, (port, work, args), nprocs=2)
+    """Calls ``work(rank, *args)`` in two processes that have joined a gloo group; raises if one fails.
+
+    They meet in a file: a free port that is looked up can be taken by another test before they are there.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(_join_and_work, (f'file://{folder}/rendezvous', work, args), nprocs=2)
 
 
-def _join_and_work(rank: int, port: int, work: Callable[..., None], args: tuple) -> None:
+def _join_and_work(rank: int, meeting: str, work: Callable[..., None], args: tuple) -> None:
     """Ends the process itself: a group that is destroyed while its threads let go of work can wait for ever.
 
     Its destructor joins the threads and holds the interpreter lock, which they need.
@@ -28,9 +29,8 @@ def _join_and_work(rank: int, port: int, work: Callable[..., None], args: tuple)
     code = 1
     try:
         torch.set_num_threads(1)
-        os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE='2')
-        os.environ.update(LOCAL_RANK=str(rank))
-        dist.init_process_group('gloo', rank=rank, world_size=2)
+        os.environ.update(RANK=str(rank), WORLD_SIZE='2', LOCAL_RANK=str(rank))
+        dist.init_process_group('gloo', init_method=meeting, rank=rank, world_size=2)
         work(rank, *args)
         dist.barrier()
         code = 0

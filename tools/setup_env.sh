@@ -45,7 +45,8 @@ root = Path(sys.argv[1])
 digest = hashlib.sha256(f'{root} {sys.version}'.encode())
 for path in (*sorted((root / 'requirements').glob('*.txt')), root / 'setup.py', root / 'tools' / 'setup_env.sh'):
     digest.update(path.read_bytes())
-for name in ('torch', 'mmcv', 'mmengine', 'mmdet', 'mmsegmentation', 'mmdet3d', 'optuna', 'pytest', 'sparsevit_mm'):
+for name in ('torch', 'mmcv', 'mmengine', 'mmdet', 'mmsegmentation', 'mmdet3d', 'optuna', 'pytest', 'pytest-xdist',
+             'sparsevit_mm'):
     try:
         digest.update(f'{name}{version(name)}'.encode())
     except PackageNotFoundError:
