@@ -1,10 +1,13 @@
 """Fixtures and guards that all tests share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
 
 ROOT = Path(__file__).parents[1]
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
@@ -39,6 +42,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def fresh_mmengine() -> Iterator[None]:
+    """What mmengine remembers of a test says or hides warnings in later ones, or writes to its closed output."""
+    yield
+    MMLogger._instance_dict.clear()
+    DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def lines(path: Path) -> Iterator[str]:
         cells = [
             f'[{row["model"]}, {path.name.partition("_")[0]}](../benchmarks/{path.name})',
             f'{height}x{width}, {environment["batch"]}',
-            _text(row['sparsity']),
+            _text(row['sparsity']) + (', by image' if row.get('kept') else ''),
             '–' if stock is None else _ms(stock),
             f'{_ms(dense)} ({dense["speed_up"]:.2f}x)',
             f'{_ms(row)} ({row["speed_up"]:.2f}x)',

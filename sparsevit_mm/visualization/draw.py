@@ -137,10 +137,9 @@ def _site_panel(axes: Axes, image: np.ndarray, site_map: SiteMap) -> None:
     hatch = none & _diagonals(*none.shape)
     picture = image.astype(np.float64)
     picture[none] = (1 - _SKIPPED_ALPHA) * grey[none] + _SKIPPED_ALPHA * _SKIPPED
-    lines = np.broadcast_to(_HATCH, picture.shape)
+    picture[hatch] = (1 - _HATCH_ALPHA) * picture[hatch] + _HATCH_ALPHA * _HATCH
     if site_map.packed is not None:
-        lines = np.where(site_map.packed[..., None], _PACKED, lines)
-    picture[hatch] = (1 - _HATCH_ALPHA) * picture[hatch] + _HATCH_ALPHA * lines[hatch]
+        picture[hatch & site_map.packed] = _PACKED
     picture[partly] = (1 - _PARTLY_ALPHA) * grey[partly] + _PARTLY_ALPHA * _PARTLY
     _show(axes, picture.astype(np.uint8), site_map.title)
 
