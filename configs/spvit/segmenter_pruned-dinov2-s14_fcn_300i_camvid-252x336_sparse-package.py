@@ -2,7 +2,8 @@
 #
 # 0.7, 0.39 and 0.21 of the tokens stay from three places on, as with DeiT-S on ADE20K. For so few steps the recipe is
 # not the published one: as many tokens stay as are asked for (draw='topk'), without noise, selectors learn faster and
-# the backbone is not frozen.
+# the backbone is not frozen. Dropped tokens keep their last features in the map (unfold='reuse'): what packages learn
+# in so few steps does them no good, see docs/spvit.md.
 # Step 1 is segmenter_pruned-dinov2-s14_fcn_300i_camvid-252x336.py of ../dynamicvit.
 #
 # Paper:   SPViT, arXiv 2112.13890; length and rates are ours
@@ -15,6 +16,7 @@ load_from = 'work_dirs/segmenter_pruned-dinov2-s14_fcn_300i_camvid-252x336/iter_
 model = dict(
     backbone=dict(
         bypass='package',
+        unfold='reuse',
         sparsity=_base_.package_model.backbone.sparsity,
         selector=dict(type='sparsevit_mm.MultiHeadSelector', noise=0),
     ),

@@ -14,7 +14,8 @@ Instead of selectors, any option of the config can be compared, each value under
 
     python docs/scripts/compare_selectors.py \
         configs/spvit/segmenter_pruned-dinov2-s14_fcn_300i_camvid-252x336_sparse-package.py DENSE_CHECKPOINT \
-        --variants package=model.backbone.bypass=package dropped=model.backbone.bypass=reuse \
+        --variants package=model.backbone.unfold=residual package-reuse=model.backbone.unfold=reuse \
+        dropped=model.backbone.bypass=reuse \
         --shape 252 336 --out docs/results/packages_camvid.json
 """
 
