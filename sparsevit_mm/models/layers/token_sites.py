@@ -42,6 +42,17 @@ class TokenState:
         return None if self.kept is None else keep_mask(self.kept, length)
 
 
+@dataclass(frozen=True, eq=False)
+class _Pass:
+    """What one pass is to do, as :meth:`TokenSites.run` is told; ``counts`` are the tokens that sites keep."""
+
+    layers: Sequence[nn.Module]
+    counts: Sequence[int]
+    wanted: Collection[int]
+    hw_shape: tuple[int, int]
+    observe: PathObserver | None
+
+
 class TokenSites(ModuleList):
     """The selectors of a plain ViT, the blocks before which they decide, and how blocks run in between.
 
@@ -119,24 +130,16 @@ class TokenSites(ModuleList):
             run = self._run_masked
         else:
             run = self._run_packed if self.adaptive else self._run_gathered
-        return run(x, layers, counts, wanted, hw_shape, observe)
+        return run(x, _Pass(layers, counts, wanted, hw_shape, observe))
 
-    def _run_gathered(
-        self,
-        x: Tensor,
-        layers: Sequence[nn.Module],
-        counts: Sequence[int],
-        wanted: Collection[int],
-        hw_shape: tuple[int, int],
-        observe: PathObserver | None,
-    ) -> Iterator[TokenState]:
+    def _run_gathered(self, x: Tensor, asked: _Pass) -> Iterator[TokenState]:
         prefix, total = self.prefix, x.shape[1] - self.prefix
         index: Tensor | None = None  # [B, P + K] tokens that are computed, None for all
         packages: Packages | None = None
         active = x
-        for i, layer in enumerate(layers):
+        for i, layer in enumerate(asked.layers):
             if i in self.blocks:
-                count = counts[self.blocks.index(i)]
+                count = asked.counts[self.blocks.index(i)]
                 if count < (total if self.reactivate else active.shape[1] - prefix):
                     x, packages = self._unfolded(_whole(x, index, active), packages)
                     pool = x if self.reactivate else active
@@ -149,66 +152,50 @@ class TokenSites(ModuleList):
                     index = chosen if self.reactivate or index is None else index.gather(1, chosen)
                     active = gather_tokens(x, index)
             kept = None if index is None else index[:, prefix:] - prefix
-            self._tell(observe, i, hw_shape, kept, len(x), packages)
+            self._tell(asked, i, kept, len(x), packages)
             active, packages = run_with_packages(layer, active, None, packages)
-            if i in wanted:
+            if i in asked.wanted:
                 x, packages = self._unfolded(_whole(x, index, active), packages)
                 yield TokenState(i, x, kept)
 
-    def _run_masked(
-        self,
-        x: Tensor,
-        layers: Sequence[nn.Module],
-        counts: Sequence[int],
-        wanted: Collection[int],
-        hw_shape: tuple[int, int],
-        observe: PathObserver | None,
-    ) -> Iterator[TokenState]:
+    def _run_masked(self, x: Tensor, asked: _Pass) -> Iterator[TokenState]:
         prefix, total = self.prefix, x.shape[1] - self.prefix
         alive: Tensor | None = None  # [B, L] decisions
         kept: Tensor | None = None
         packages: Packages | None = None
-        for i, layer in enumerate(layers):
+        for i, layer in enumerate(asked.layers):
             if i in self.blocks:
                 selector = self._at(i)
-                if (count := counts[self.blocks.index(i)]) < total:
+                if (count := asked.counts[self.blocks.index(i)]) < total:
                     x, packages = self._unfolded(x, packages)
                     before = None if self.reactivate else alive
                     scores = self._score(i, layer, x, before)
                     alive, kept = selector.decide(scores, count, before)
-                    if observe is not None:
-                        observe.wanted(i, selector.keep_ratio(scores, alive, before))
+                    if asked.observe is not None:
+                        asked.observe.wanted(i, selector.keep_ratio(scores, alive, before))
                         if self.adaptive:
-                            observe.counted(i, (alive.detach() > 0).sum(1))
+                            asked.observe.counted(i, (alive.detach() > 0).sum(1))
                     if self.package is not None:
                         gone = (1 if before is None else before) - alive
                         packages = self._pack(packages, x, scores, gone, selector.learns, None, total)
                 else:
                     x = keep_in_graph(x, selector)
             if alive is None or kept is not None:
-                self._tell(observe, i, hw_shape, kept, len(x), packages)
+                self._tell(asked, i, kept, len(x), packages)
             x, packages = run_with_packages(
                 layer, x, None if alive is None else F.pad(alive, (prefix, 0), value=1.0), packages
             )
-            if i in wanted:
+            if i in asked.wanted:
                 x, packages = self._unfolded(x, packages)
                 yield TokenState(i, x, kept, alive)
 
-    def _run_packed(
-        self,
-        x: Tensor,
-        layers: Sequence[nn.Module],
-        counts: Sequence[int],
-        wanted: Collection[int],
-        hw_shape: tuple[int, int],
-        observe: PathObserver | None,
-    ) -> Iterator[TokenState]:
+    def _run_packed(self, x: Tensor, asked: _Pass) -> Iterator[TokenState]:
         prefix, total = self.prefix, x.shape[1] - self.prefix
         stay: Tensor | None = None  # [B, L] tokens that are computed, None for all
         packed: PackedTokens | None = None
         packages: Packages | None = None
-        for i, layer in enumerate(layers):
-            if i in self.blocks and counts[self.blocks.index(i)] < total:
+        for i, layer in enumerate(asked.layers):
+            if i in self.blocks and asked.counts[self.blocks.index(i)] < total:
                 if packed is not None:
                     x, packages = put_with_packages(packed, x, packages)
                 x, packages = self._unfolded(x, packages)
@@ -218,15 +205,15 @@ class TokenSites(ModuleList):
                 if self.package is not None:
                     gone = ~stay if before is None else before & ~stay
                     packages = self._pack(packages, x, scores, gone.float(), True, None, total)
-                if observe is not None:
-                    observe.counted(i, stay.sum(1))
+                if asked.observe is not None:
+                    asked.observe.counted(i, stay.sum(1))
                 packed = pack_with_packages(x, F.pad(stay, (prefix, 0), value=True), packages)
-            self._tell(observe, i, hw_shape, stay, len(x), packages)
+            self._tell(asked, i, stay, len(x), packages)
             if packed is None:
                 x = layer(x)
             else:
                 packed = layer.forward_packed(packed)
-            if i in wanted:
+            if i in asked.wanted:
                 if packed is not None:
                     x, packages = put_with_packages(packed, x, packages)
                     x, packages = self._unfolded(x, packages)
@@ -273,17 +260,10 @@ class TokenSites(ModuleList):
     def _at(self, block: int) -> Selector:
         return self[self.blocks.index(block)]
 
-    def _tell(
-        self,
-        observe: PathObserver | None,
-        block: int,
-        hw_shape: tuple[int, int],
-        kept: Tensor | None,
-        batch: int,
-        packages: Packages | None,
-    ) -> None:
-        if observe is not None and self.blocks and block >= self.blocks[0]:
-            observe.split(block, hw_shape, kept, batch, None if packages is None else packages.members)
+    def _tell(self, asked: _Pass, block: int, kept: Tensor | None, batch: int, packages: Packages | None) -> None:
+        if asked.observe is not None and self.blocks and block >= self.blocks[0]:
+            members = None if packages is None else packages.members
+            asked.observe.split(block, asked.hw_shape, kept, batch, members)
 
     def _with_prefix(self, chosen: Tensor) -> Tensor:
         """Places ``[B, K]`` in the image as places among all tokens, ``[B, P + K]``, those before the image's first."""
