@@ -55,7 +55,7 @@ FAMILIES = {
     'PrunedViT with counts of images': (
         dict(
             img_size=64, patch_size=8, embed_dims=32, num_layers=4, num_heads=4, out_indices=(3,), final_norm=True,
-            site_blocks=(1, 2), bypass='package', counts='adaptive', selector=FREE,
+            site_blocks=(1, 2), bypass='package', counts='adaptive', selector=dict(FREE, draw='batch'),
         ),
         (0.3, 0.51),
         32,

@@ -54,7 +54,9 @@ def _train_rank(rank: int, folder: str) -> None:
             env_cfg=dict(dist_cfg=dict(backend='gloo')),
             cfg=dict(model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None)),
         )
-        torch.save(dict(model.named_parameters()), f'{folder}/{case}/{rank}.pth')
+        # What selectors learn of a batch belongs to all of its processes.
+        cuts = {name: buffer for name, buffer in model.named_buffers() if name.endswith('.cut')}
+        torch.save(dict(model.named_parameters()) | cuts, f'{folder}/{case}/{rank}.pth')
         Path(folder, case, f'{rank}.json').write_text(json.dumps(dict(losses=losses, passes=len(passes))))
     dist.destroy_process_group()
 
@@ -80,5 +82,7 @@ def test_two_processes(folder: Path, case: str) -> None:
     first, second = (torch.load(folder / case / f'{rank}.pth', weights_only=True) for rank in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
     start = dict(build(family_cfg(family, sparse)).named_parameters())
-    taught = [name for name in first if 'selector' in name and not torch.equal(first[name], start[name])]
+    taught = [name for name in start if 'selector' in name and not torch.equal(first[name], start[name])]
+    cuts = [value for name, value in first.items() if name not in start]
+    assert bool(cuts) == ('counts of images' in family) and all(bool(cut) == sparse for cut in cuts)
     assert bool(taught) == sparse
