@@ -10,7 +10,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -18,9 +17,10 @@ from rich.progress import Progress
 
 from sparsevit_mm.budget import Budget
 from sparsevit_mm.cli import add_config_options, run_tool
-from sparsevit_mm.cost import Environment, LatencyTable, measure_latency_table
+from sparsevit_mm.cost import LatencyTable, measure_latency_table
 from sparsevit_mm.cost.conditions import DTYPES, check_device, check_dtype, check_image_shape, check_threads
 from sparsevit_mm.cost.subjects import load_subject
+from sparsevit_mm.cost.table_device import conditions_here
 from sparsevit_mm.cost.table_entries import check_choices
 from sparsevit_mm.cost.table_report import Fit, check_sentence, fit, fits_table, sites_table
 from sparsevit_mm.models import SparseBackbone
@@ -61,7 +61,7 @@ def measured(args: argparse.Namespace, backbone: SparseBackbone) -> LatencyTable
         ValueError: On a mistake in the options.
     """
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task('rounds', total=args.rounds)
+        task = bar.add_task('settings')
         return measure_latency_table(
             backbone,
             tuple(args.shape),
@@ -73,7 +73,7 @@ def measured(args: argparse.Namespace, backbone: SparseBackbone) -> LatencyTable
             forwards=args.forwards,
             threads=args.threads,
             check=args.check,
-            progress=lambda done, rounds: bar.update(task, completed=done),
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
 
 
@@ -86,29 +86,9 @@ def loaded(args: argparse.Namespace, backbone: SparseBackbone) -> LatencyTable:
     table = LatencyTable.load(args.table)
     named = {name: getattr(args, name) for name in (*DEFAULTS, 'threads') if getattr(args, name) is not None}
     if not args.foreign:
-        named |= own_conditions(args, table)
+        named |= conditions_here(table, device=args.device, threads=args.threads)
     table.require(backbone, **named)
     return table
-
-
-def own_conditions(args: argparse.Namespace, table: LatencyTable) -> dict[str, Any]:
-    """What a table of this machine says of it.
-
-    Raises:
-        ValueError: If the table's device is of a kind that this machine does not have.
-    """
-    own = table.environment
-    try:
-        device = check_device(args.device or own.device)
-    except ValueError as error:
-        raise ValueError(
-            f'The table is of {own.device_name}: {error} Give --foreign to fit to a device that is elsewhere.'
-        ) from error
-    here = Environment.current(
-        device=str(device), dtype=own.dtype, batch=own.batch, shape=own.shape, threads=args.threads
-    )
-    named = dict(device=here.device, device_name=here.device_name)
-    return named | dict(threads=here.threads) if device.type == 'cpu' else named
 
 
 def check_options(args: argparse.Namespace) -> None:

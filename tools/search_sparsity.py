@@ -5,8 +5,15 @@ For example, at 60% of the latency of the dense backbone, for a stock config and
     python tools/search_sparsity.py mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py CHECKPOINT --budget 0.6 \\
         --shape 800 1344
 
+From a dense checkpoint to a sparse model it is the second of three steps:
+
+    python tools/train.py CONFIG_WITH_A_SparsityAdaptationHook
+    python tools/search_sparsity.py CONFIG ADAPTED_CHECKPOINT --budget 0.6
+    python tools/train.py work_dirs/CONFIG_search/best_config.py
+
 Candidates are scored on a part of the training set. A search that was interrupted or killed goes on with the same
-command and --resume.
+command and --resume. To share one among several machines start the same command on each, with --storage naming a
+database server; several processes of one machine need no server, but the same work dir.
 """
 
 import argparse
@@ -14,7 +21,6 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 from rich.console import Console
@@ -23,9 +29,11 @@ from rich.table import Table
 from sparsevit_mm.cli import add_config_options, add_launcher_options, run_tool
 from sparsevit_mm.config import drop_pretrained, load_config, sparsify_config
 from sparsevit_mm.search.budget import format_cost
-from sparsevit_mm.search.costs import COST_MODELS
-from sparsevit_mm.search.report import format_sparsity, table_rows
+from sparsevit_mm.search.command_line import add_search_options, loop_options
+from sparsevit_mm.search.found_configs import BEST, FRONT
+from sparsevit_mm.search.report import REPORT_FILES, format_sparsity, table_rows
 from sparsevit_mm.search.results import Outcome
+from sparsevit_mm.search.table_source import TABLE_FILE
 
 LOOP = 'sparsevit_mm.SparsitySearchLoop'
 
@@ -36,27 +44,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add('config', metavar='CONFIG', help='path, or mmdet::..., mmseg::..., mmdet3d::...; stock with a Swin, or ours')
     add('checkpoint', metavar='CHECKPOINT', help='weights to search on, adapted to sparsity or not')
-    add('--budget', help="of the backbone's cost: a fraction of dense such as 0.6, or an amount such as 30ms or 60G")
-    add('--budget-metric', choices=list(COST_MODELS), help='what is counted (default: latency)')
-    add(
-        '--shape',
-        nargs=2,
-        type=int,
-        metavar=('H', 'W'),
-        help='pixels that the cost is meant for (default: first image)',
-    )
-    add('--batch', type=int, help='images in one forward of the latency (default: 1)')
-    add('--dtype', choices=('float32', 'bfloat16', 'float16'), help='of the latency (default: float32)')
-    add('--device', help='of the latency, cpu or cuda (default: where the model runs)')
-    add('--trials', type=int, help='evaluations in all, those before a resume included (default: 100)')
-    add('--search-images', type=int, metavar='N', help='training images to score on (default: half, at most 500)')
-    add('--metric', help='name among what the evaluator gives (default: its primary one)')
-    add('--choices', nargs='+', type=float, metavar='S', help='sparsities a site may have (default: 0 0.1 ... 0.8)')
-    add('--seed', type=int, help='of the search and of the choice of images (default: 0)')
-    add('--storage', metavar='URL', help='database of the study (default: study.sqlite3 in the work dir)')
-    add('--study-name', metavar='NAME', help='of the study in the database (default: sparsity)')
     add('--work-dir', metavar='DIR', help='where results go (default: work_dirs/NAME_search)')
     add('--resume', action='store_true', help='go on with the study that is there')
+    add_search_options(parser)
     add_config_options(parser)
     add_launcher_options(parser)
     return parser.parse_args(argv)
@@ -66,35 +56,19 @@ def search_config(args: argparse.Namespace) -> Config:
     """The config of the run: the user's, sparse, with the search in the place of the test loop.
 
     Raises:
-        ValueError: If there is no Swin, or no budget.
+        ValueError: If there is no Swin or no budget, or if options contradict each other.
     """
     cfg = sparsify_config(load_config(args.config, args.cfg_options))
     drop_pretrained(cfg)
-    given = {
-        'budget': _number(args.budget),
-        **{key: getattr(args, key) for key in ('budget_metric', 'shape', 'batch', 'dtype', 'device', 'trials')},
-        **{key: getattr(args, key) for key in ('search_images', 'metric', 'choices', 'seed', 'storage', 'study_name')},
-    }
-    loop: dict[str, Any] = dict(cfg.get('test_cfg') or {})
-    loop = loop if str(loop.get('type')).endswith('SparsitySearchLoop') else {}
-    loop.update({key: value for key, value in given.items() if value is not None}, type=LOOP)
-    if 'budget' not in loop:
-        raise ValueError('--budget is missing: give a fraction of the dense cost, such as --budget 0.6.')
+    configured = dict(cfg.get('test_cfg') or {})
+    loop = loop_options(args, configured if str(configured.get('type')).endswith('SparsitySearchLoop') else {})
     loop.update(resume=args.resume, config=args.config, cfg_options=args.cfg_options, checkpoint=args.checkpoint)
-    cfg.test_cfg = loop
+    cfg.test_cfg = {**loop, 'type': LOOP}
     for part in ('dataloader', 'evaluator'):  # the runner wants them beside a test loop; this one leaves them alone
         if not cfg.get(f'test_{part}'):
             cfg[f'test_{part}'] = cfg.get(f'val_{part}') or {}
     cfg.load_from, cfg.resume, cfg.launcher = None, False, args.launcher
     return cfg
-
-
-def _number(text: str | None) -> str | float | None:
-    """A fraction as a number, anything else as it is."""
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        return text
 
 
 def search(args: argparse.Namespace) -> tuple[Outcome, Path]:
@@ -129,7 +103,8 @@ def search(args: argparse.Namespace) -> tuple[Outcome, Path]:
 
 def show(outcome: Outcome, folder: Path) -> None:
     """Prints what was found and where it is."""
-    table = Table(title='found within the budget' if outcome.best else 'nothing found within the budget yet')
+    title = 'found within the budget' if outcome.best else 'nothing found within the budget yet'
+    table = Table(title=title if outcome.has_budget else 'the front of accuracy and cost')
     for column in ('setting', 'sparsity', outcome.metric_name, 'cost', 'of dense'):
         table.add_column(column, justify='left' if column in ('setting', 'sparsity') else 'right')
     for name, e in table_rows(outcome):
@@ -138,9 +113,11 @@ def show(outcome: Outcome, folder: Path) -> None:
         table.add_row(name, *values, style='bold' if name == 'found' else None)
     console = Console()
     console.print(table)
-    for name in ('report.md', 'pareto.png', 'pareto.csv', 'candidates.csv', 'best_config.py'):
+    for name in (*REPORT_FILES, TABLE_FILE, BEST):
         if (folder / name).exists():
             console.print(str(folder / name), soft_wrap=True)
+    if not outcome.has_budget and (configs := list((folder / FRONT).glob('*.py'))):
+        console.print(f'{folder / FRONT}{os.sep}: {len(configs)} configs', soft_wrap=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -353,7 +353,7 @@ PYTHON
 install_rest() {
     local torch_pin=$VENV/torch-constraint.txt name files=()
     echo "torch==$(torch_version)" >"$torch_pin"
-    for name in build runtime det seg det3d_env search export dev; do files+=(-r "$REQUIREMENTS/$name.txt"); done
+    for name in build runtime det seg det3d_env search postgres export dev; do files+=(-r "$REQUIREMENTS/$name.txt"); done
     install_step 'installing mmdet, mmseg and the rest' -c "$REQUIREMENTS/constraints.txt" -c "$torch_pin" "${files[@]}"
     install_step 'installing mmdet3d' --no-deps -c "$REQUIREMENTS/constraints.txt" mmdet3d
     install_mmcv

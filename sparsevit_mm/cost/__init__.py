@@ -8,6 +8,7 @@ from .latency import LatencyRecord, measure_interleaved, measure_latency
 from .latency_table import LatencyTable
 from .macs import count_macs
 from .measure_table import measure_latency_table
+from .whole_latencies import table_from_latencies
 
 __all__ = [
     'Environment',
@@ -19,4 +20,5 @@ __all__ = [
     'measure_latency',
     'measure_latency_table',
     'measure_macs',
+    'table_from_latencies',
 ]

@@ -59,6 +59,19 @@ class Environment:
             platform=f'{_platform.system()} {_platform.release()} {_platform.machine()}',
         )
 
+    @classmethod
+    def elsewhere(cls, **values: Any) -> 'Environment':
+        """That of a device that does not run torch, such as ``device='onnxruntime'``.
+
+        Args:
+            **values: Fields; ``device``, ``threads``, ``torch``, ``python`` and ``platform`` may be left out.
+
+        Raises:
+            ValueError: If another field is missing, or one is unknown.
+        """
+        unknown = {'device': 'unknown', 'threads': 0, 'torch': 'unknown', 'python': 'unknown', 'platform': 'unknown'}
+        return cls.from_dict({**unknown, **values})
+
     def differences(self, other: 'Environment') -> tuple[str, ...]:
         """Names of the conditions in which two environments differ, those left out that a latency hardly feels.
 
@@ -88,9 +101,10 @@ class Environment:
     def describe(self) -> str:
         """One line for people."""
         threads = f', {self.threads} thread{"s" * (self.threads != 1)}' if self.device == 'cpu' else ''
+        version = '' if self.torch == 'unknown' else f', torch {self.torch}'
         return (
-            f'{self.device_name}{threads}, {self.dtype}, batch {self.batch}, {self.shape[0]}x{self.shape[1]} pixels, '
-            f'torch {self.torch}'
+            f'{self.device_name}{threads}, {self.dtype}, batch {self.batch}, {self.shape[0]}x{self.shape[1]} pixels'
+            f'{version}'
         )
 
 

@@ -1,4 +1,13 @@
-"""The latency of every site of a backbone at several sparsities, on one device (SPViT, arXiv 2112.13890)."""
+"""The latency of every site of a backbone at several sparsities, on one device (SPViT, arXiv 2112.13890).
+
+A table may be of any device and runtime; nothing that uses one asks how it was measured. There are three ways to one:
+
+- :func:`~sparsevit_mm.cost.measure_latency_table` where torch runs, by the moments in which blocks end.
+- :func:`~sparsevit_mm.cost.table_from_latencies` where only the whole backbone can be timed, as with ONNX Runtime.
+  Another runtime has to provide one function, from a setting to the seconds of a forward pass, and an
+  ``Environment.elsewhere`` whose ``device`` is a name of its own.
+- A file by hand, see docs/latency_budget.md.
+"""
 
 import json
 import os
@@ -85,6 +94,17 @@ class LatencyTable:
             total += float(best.min())
         return total
 
+    @cached_property
+    def spread(self) -> float | None:
+        """The distance of the quartiles as a fraction of the whole, all sites together, at the choice where it is most.
+
+        None where the table has no quartiles.
+        """
+        if any(site.q1 is None or site.q3 is None for site in self.sites):
+            return None
+        sums = np.array([[site.q1, site.median, site.q3] for site in self.sites]).sum(0)
+        return float(((sums[2] - sums[0]) / np.maximum(self.rest + sums[1], 1e-12)).max())
+
     def site_seconds(self, site: int, sparsity: float | np.ndarray) -> float | np.ndarray:
         """Seconds of a site, linear between the choices.
 
@@ -142,6 +162,8 @@ class LatencyTable:
     def _command(self, conditions: Mapping[str, Any]) -> str:
         wanted = {name: conditions.get(name, getattr(self.environment, name)) for name in CONDITIONS}
         height, width = wanted['shape']
+        if _plain('device', wanted['device']) not in ('cpu', 'cuda'):
+            return f'on {wanted["device_name"]}, see docs/latency_budget.md'
         return (
             f'python tools/latency_table.py CONFIG --shape {height} {width} --batch {wanted["batch"]} '
             f'--dtype {wanted["dtype"]} --device {wanted["device"]} --out table.json'
@@ -175,7 +197,7 @@ class LatencyTable:
             backbone = BackboneIdentity.from_dict(values['backbone'])
             return cls(
                 backbone=backbone,
-                environment=_environment(values['environment']),
+                environment=Environment.elsewhere(**values['environment']),
                 choices=tuple(map(float, values['choices'])),
                 sites=tuple(SiteLatency.from_dict(values['sites'][name]) for name in backbone.sites),
                 rest=float(values['rest']),
@@ -216,12 +238,6 @@ class LatencyTable:
                 f'latency table {str(path)!r} cannot be read: {error} Measure one by tools/latency_table.py, or mend '
                 f'the file; docs/latency_budget.md has the format.'
             ) from error
-
-
-def _environment(values: Mapping[str, Any]) -> Environment:
-    """That of a file; of a device that does not run torch some of it may be missing."""
-    unknown = {'device': 'unknown', 'threads': 0, 'torch': 'unknown', 'python': 'unknown', 'platform': 'unknown'}
-    return Environment.from_dict({**unknown, **values})
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..models import SparseBackbone
-from ..sparsity import DEFAULT_CHOICES, SparsityLayout
+from ..sparsity import DEFAULT_CHOICES, SparsityLayout, SparsitySpace
 from .backbone_identity import BackboneIdentity
 from .block_clock import BlockClock
 from .conditions import (
@@ -28,7 +28,7 @@ from .latency import Progress, forward_call
 from .latency_table import LatencyTable
 from .table_entries import CheckedSetting, SiteLatency, check_choices
 
-__all__ = ['measure_latency_table', 'staircases']
+__all__ = ['measure_latency_table', 'passes_of_a_round', 'random_settings', 'staircases']
 
 
 def measure_latency_table(
@@ -64,7 +64,7 @@ def measure_latency_table(
         threads: Intra-op threads of torch; the present ones if not given.
         check: Random settings to compare predictions with; 0 for none.
         seed: Of those.
-        progress: Called with the rounds done and their number.
+        progress: Called with the settings run and their number, those of all rounds together.
 
     Raises:
         ValueError: If an argument is out of range, or the backbone has no sites or does not run like this.
@@ -89,7 +89,7 @@ def measure_latency_table(
         )
     environment = Environment.current(device=str(device), dtype=dtype, batch=batch, shape=shape, threads=threads)
     stairs = staircases(backbone.sparsity_layout, choices)
-    checked = _random_settings(backbone, choices, check, seed)
+    checked = random_settings(backbone.sparsity_space(choices), check, seed)
     with measuring(backbone, device), fixed_threads(environment.threads):
         call = forward_call(backbone, random_images(backbone, shape, batch=batch), dtype)
         clock = BlockClock(backbone, device)
@@ -123,15 +123,18 @@ def staircases(layout: SparsityLayout, choices: Sequence[float]) -> list[tuple[f
     ]
 
 
-def _random_settings(
-    backbone: SparseBackbone, choices: Sequence[float], number: int, seed: int
-) -> list[tuple[float, ...]]:
+def random_settings(space: SparsitySpace, number: int, seed: int) -> list[tuple[float, ...]]:
     """Distinct settings, as many as are wanted or there are."""
-    space = backbone.sparsity_space(choices)
     generator, found = random.Random(seed), {}
     while len(found) < min(number, len(space)):
         found[space.sample(generator)] = None
     return list(found)
+
+
+def passes_of_a_round(backbone: SparseBackbone, choices: Sequence[float], check: int, forwards: int = 1) -> int:
+    """Forward passes of one round of :func:`measure_latency_table`, the untimed ones included."""
+    settings = len(staircases(backbone.sparsity_layout, choices)) + min(check, len(backbone.sparsity_space(choices)))
+    return settings * (1 + forwards)
 
 
 def _rounds(
@@ -154,15 +157,15 @@ def _rounds(
     order += [(i, setting, True) for i, setting in enumerate(checked)]
     generator = random.Random(0)
     for done in range(rounds):
-        for i, setting, unstamped in generator.sample(order, len(order)):
+        for position, (i, setting, unstamped) in enumerate(generator.sample(order, len(order)), 1):
             backbone.sparsity = setting
             call()
             if unstamped:
                 whole[done, i] = np.median([clock.time(call) for _ in range(forwards)])
             else:
                 timed[done, i] = np.median([clock.time_sites(call) for _ in range(forwards)], axis=0)
-        if progress is not None:
-            progress(done + 1, rounds)
+            if progress is not None:
+                progress(done * len(order) + position, rounds * len(order))
     return timed, whole
 
 

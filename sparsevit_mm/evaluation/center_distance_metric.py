@@ -35,14 +35,24 @@ class CenterDistanceMetric(BaseMetric):
 
     mmdet3d's ``NuScenesMetric`` insists on all samples of the official ``val`` split. This one takes the ground
     truth that comes with the images, matches boxes as the devkit does (arXiv 1903.11027, section 3.1) and averages
-    AP over distances and classes. It is no substitute for the official numbers: an image is a sample of its own
-    instead of one of six cameras, boxes are compared in the camera's frame, and one range holds for all classes.
+    AP over distances and classes. It ranks models of one kind and is no substitute for the official numbers:
+
+    - A sample is what the data set gives as one. For monocular detectors that is an image: boxes are compared in the
+      camera's frame, and an object that two of the six cameras see counts twice. The devkit merges the cameras of a
+      moment and compares in the world's frame.
+    - One range holds for all classes, from the camera or the sensor; the devkit has 50 m for vehicles, 40 m for
+      pedestrians and cycles, 30 m for cones and barriers, from the car.
+    - Objects without a lidar or radar point are left out where the data set does so (``use_valid_flag``); cycles in
+      bicycle racks count.
+    - Classes without an object among the images are left out of the mean, where they are 0 for the devkit.
+    - Translation, scale, orientation, velocity and attributes are not judged, so there is no NDS.
 
     The results are ``center_distance/mAP`` and ``center_distance/CLASS_AP``, in percent.
 
     Args:
         thresholds: Distances in metres below which a detection is right.
-        max_distance: Boxes farther than this from the camera are left out, in metres.
+        max_distance: Boxes farther than this from the camera, or from the sensor whose frame the boxes are in, are
+            left out, in metres.
         collect_device: Where results of several ranks are collected, 'cpu' or 'gpu'.
         prefix: Replaces ``center_distance`` in the names.
 
@@ -101,24 +111,25 @@ class CenterDistanceMetric(BaseMetric):
                 scores[f'{name}_AP'] = 100 * float(np.mean(aps))
         if not scores:
             raise ValueError(
-                f'none of the {len(results)} images holds an object within {self.max_distance} m of the camera.'
+                f'none of the {len(results)} images holds an object within {self.max_distance} m of the camera. Take '
+                f'more images, or a greater max_distance.'
             )
         return dict(mAP=float(np.mean(list(scores.values()))), **scores)
 
     def _of_class(self, results: Sequence[Mapping], label: int, key: str) -> Centers:
         images, places, scores = [], [], []
         for image, result in enumerate(results):
-            xz, labels, confidence = result[key]
-            chosen = (labels == label) & (np.linalg.norm(xz, axis=1) <= self.max_distance)
+            centres, labels, confidence = result[key]
+            chosen = (labels == label) & (np.linalg.norm(centres, axis=1) <= self.max_distance)
             images.append(np.full(chosen.sum(), image))
-            places.append(xz[chosen])
+            places.append(centres[chosen])
             scores.append(confidence[chosen])
         return Centers(*map(np.concatenate, (images, places, scores)))
 
 
 def _on_ground(boxes: object, labels: object, scores: object | None = None) -> tuple[np.ndarray, ...]:
-    """Centres in x and z of the camera ``[n, 2]``, labels and scores ``[n]`` as arrays."""
-    places = np.asarray(boxes.tensor.detach().cpu()[:, [0, 2]], np.float64)
+    """Centres on the ground of the boxes' frame ``[n, 2]``, labels and scores ``[n]`` as arrays."""
+    places = np.asarray(boxes.bev[:, :2].detach().cpu(), np.float64)
     labels = np.asarray(labels.detach().cpu() if hasattr(labels, 'detach') else labels)
     confidence = np.zeros(len(labels)) if scores is None else np.asarray(scores.detach().float().cpu(), np.float64)
     return places, labels, confidence

@@ -63,7 +63,14 @@ def user_config(cfg: Config) -> Config:
     return cfg
 
 
-def write_inheriting_config(cfg: Config, base: str | os.PathLike | None, path: str | os.PathLike, header: str) -> None:
+def write_inheriting_config(
+    cfg: Config,
+    base: str | os.PathLike | None,
+    path: str | os.PathLike,
+    header: str,
+    *,
+    loaded: Config | None = None,
+) -> None:
     """Writes a config file that inherits another one and says only what differs.
 
     A base in mmengine's pure Python style cannot be inherited by a text config; then the whole config is written.
@@ -73,22 +80,31 @@ def write_inheriting_config(cfg: Config, base: str | os.PathLike | None, path: s
         base: The config file that it inherits, or ``package::...``; None for a file that stands alone.
         path: Where it is written.
         header: Docstring of the file.
+        loaded: What the base gives, where that is known: writing several files then takes less time.
     """
     from ..config import load_config
 
     path, wanted = Path(path), cfg.to_dict()
-    head = f'"""{header.strip()}\n"""\n\n'
+    head = f'"""{_in_docstring(header.strip())}\n"""\n\n'
     # mmengine takes a file's name for a module's
     unfinished = path.with_name(f'unfinished_{os.getpid()}_{path.name}')
     try:
         if base is not None:
-            overrides = Config(_overrides(load_config(base).to_dict(), wanted)).pretty_text
-            unfinished.write_text(f'{head}_base_ = [{_reference(base, path.parent)!r}]\n\n{overrides}')
+            overrides = Config(_overrides((loaded or load_config(base)).to_dict(), wanted)).pretty_text
+            text = f'{head}_base_ = [{_reference(base, path.parent)!r}]\n\n{overrides}'
+            if path.is_file() and path.read_text(encoding='utf-8', errors='replace') == text:
+                return  # as it was written, and checked, before
+            unfinished.write_text(text, encoding='utf-8')
         if base is None or not _gives(unfinished, wanted):
-            unfinished.write_text(head + cfg.pretty_text)
+            unfinished.write_text(head + cfg.pretty_text, encoding='utf-8')
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _in_docstring(text: str) -> str:
+    """A text that Python reads back between triple quotes."""
+    return text.replace('\\', '\\\\').replace('"', '\\"') if '\\' in text or '"' in text else text
 
 
 def _gives(path: Path, wanted: dict) -> bool:

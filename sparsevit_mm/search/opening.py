@@ -1,6 +1,7 @@
-"""Taking up a study that is in a storage: whether it is the same one, and what a lost process left behind."""
+"""Taking up a study that is in a storage: whether it is the same one, and what lost processes left behind."""
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .storage import differences
@@ -8,9 +9,8 @@ from .storage import differences
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.study import Study
-    from optuna.trial import FrozenTrial
 
-__all__ = ['find_study', 'run_again', 'settle_lost_trials']
+__all__ = ['end_lost_trials', 'find_study']
 
 
 def find_study(
@@ -18,30 +18,33 @@ def find_study(
 ) -> 'Study | None':
     """The study of a name, where there is one that may be gone on with.
 
-    One that holds no result is of no worth to anyone; where it belongs to another configuration, or was never
-    set up to the end, it makes way.
+    Other processes that are at it just now are joined. One that holds no result and that nobody is at is of no worth
+    to anyone; where it belongs to another configuration, or was never set up to the end, it makes way.
 
     Args:
         storage: Where to look.
         name: Name of the study.
         identity: What is searched, compared with what the study was begun with.
         resume: Whether the user wants to go on with results that are there.
-        alone: Whether no other process can be using the study.
+        alone: Whether no other process can be at the study.
         shown: The storage for messages.
 
     Raises:
-        ValueError: If the study is another one, still being set up, or not to be resumed.
+        ValueError: If the study is another one, or not to be resumed.
     """
     import optuna
 
     if name not in optuna.get_all_study_names(storage):
         return None
     study = optuna.load_study(study_name=name, storage=storage)
-    attrs = study.user_attrs
-    finished = len(study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]))
+    end_lost_trials(study, all_of_them=alone)
+    trials = study.get_trials(deepcopy=False)
+    complete = [trial for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE]
+    finished = sum(not trial.user_attrs.get('reference', False) for trial in complete)
+    busy = any(trial.state == optuna.trial.TrialState.RUNNING for trial in trials)
     found = f'storage {shown} holds a study {name!r} with {finished} evaluations'
-    different = differences(attrs.get('fingerprint', {}), identity)
-    if (different or not attrs.get('ready')) and not finished and 'dense' not in attrs and alone:
+    different = differences(study.user_attrs.get('fingerprint', {}), identity)
+    if (different or not study.user_attrs.get('ready')) and not complete and not busy:
         optuna.delete_study(study_name=name, storage=storage)
         return None
     if different:
@@ -50,39 +53,28 @@ def find_study(
             f'{found} of another configuration: {listed}. Search as the study did, or give another work dir, storage '
             f'or study name.'
         )
-    if not attrs.get('ready'):
-        raise ValueError(f'{found} that another process is still setting up. Start again in a minute.')
-    if finished and not resume:
+    if complete and not resume and not busy:
         raise ValueError(f'{found}. Give --resume to go on with it, or another work dir, storage or study name.')
     return study
 
 
-def settle_lost_trials(study: 'Study', sites: Sequence[str]) -> None:
-    """Ends the trials of processes that are gone: with the result where it was stored, else to be run again.
+def end_lost_trials(study: 'Study', *, all_of_them: bool = False) -> None:
+    """Ends the trials whose process is gone, so that their settings can be taken up again.
+
+    Call it under the lock for asking: a trial is made, given a sign of life and signed by its worker within that, so
+    one without a signature was left by a process that died in between.
 
     Args:
-        study: A study that no other process is at.
-        sites: Names of the sites.
+        study: A study.
+        all_of_them: Whether no process is at the study, so that whatever runs is lost; otherwise what has been
+            silent for longer than the storage's grace period.
     """
+    import optuna
     from optuna.trial import TrialState
 
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-        result = trial.user_attrs.get('result')
-        if result is not None:
-            study.tell(trial.number, [result['accuracy'], trial.user_attrs['cost']])
-        else:
-            run_again(study, trial, sites)
-
-
-def run_again(study: 'Study', trial: 'FrozenTrial', sites: Sequence[str]) -> None:
-    """Fails a running trial and has its setting proposed again, ahead of new ones.
-
-    It is enqueued before the old trial is failed. A kill in between enqueues it twice, which is found out as a
-    duplicate; the other way round it would be lost.
-    """
-    from optuna.trial import TrialState
-
-    params = trial.system_attrs.get('fixed_params') or trial.params
-    if set(params) == set(sites):
-        study.enqueue_trial(dict(params), user_attrs={'retry_of': trial.number})
-    study.tell(trial.number, state=TrialState.FAIL)
+        if all_of_them or 'worker' not in trial.user_attrs:
+            study.tell(trial.number, state=TrialState.FAIL)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', optuna.exceptions.ExperimentalWarning)
+        optuna.storages.fail_stale_trials(study)

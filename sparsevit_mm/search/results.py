@@ -1,9 +1,10 @@
 """What a search passes around: candidates, evaluations, and the front among them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ['Candidate', 'Evaluation', 'Outcome', 'best_of', 'front_of']
+__all__ = ['Candidate', 'Evaluation', 'Measured', 'Outcome', 'best_of', 'front_of']
 
 
 @dataclass(frozen=True)
@@ -69,25 +70,51 @@ def best_of(evaluations: Sequence[Evaluation], higher_is_better: bool = True) ->
 
 
 @dataclass(frozen=True)
+class Measured:
+    """The latency of a setting as it was measured in the end, in alternation with the others.
+
+    Args:
+        sparsity: One float a site.
+        median: Seconds of one forward of the backbone.
+        q1: Seconds, the lower quartile over the rounds.
+        q3: Seconds, the upper quartile over the rounds.
+    """
+
+    sparsity: tuple[float, ...]
+    median: float
+    q1: float
+    q3: float
+
+    @property
+    def spread(self) -> float:
+        """The distance of the quartiles as a fraction of the median."""
+        return (self.q3 - self.q1) / self.median
+
+
+@dataclass(frozen=True)
 class Outcome:
     """A study as it stands.
 
     Args:
         sites: Names of the sites, in the order of every sparsity vector.
-        evaluations: All finished evaluations of candidates, in the order of their trials.
+        evaluations: All candidates that were scored on all images, in the order of their trials.
         dense: The dense reference, None as long as it is not evaluated.
         dense_cost: Cost at sparsity 0.
-        least_cost: Cost of the sparsest setting of the space.
+        least_cost: Least cost of any setting of the space.
+        greatest_cost: Greatest cost of any setting of the space.
         limit: The budget in the unit of the cost, infinite without a budget.
         unit: Unit of the cost.
         metric: Name of the metric, None as long as it is not known.
         higher_is_better: Direction of the metric.
-        over_budget: Number of proposals that were over budget, none of them evaluated.
         duplicates: Number of proposals that were already known and cost nothing.
         failed: Numbers of the trials whose evaluation raised.
         interrupted: Number of trials that were lost with their process or given back, and run again.
         space_size: Number of settings in the space.
-        trials: Number of evaluations that the search is to make.
+        trials: Number of candidates that the search is to begin, those stopped early included; None for no end.
+        feasible_size: Number of settings within the budget, None where they are not counted.
+        stopped_early: Number of candidates that were given up after part of the images.
+        saved: Fraction of the image evaluations of all candidates that this spared.
+        workers: Number of processes that evaluated something.
     """
 
     sites: tuple[str, ...]
@@ -95,21 +122,30 @@ class Outcome:
     dense: Evaluation | None
     dense_cost: float
     least_cost: float
+    greatest_cost: float
     limit: float
     unit: str
     metric: str | None
     higher_is_better: bool
-    over_budget: int
     duplicates: int
     failed: tuple[int, ...]
     interrupted: int
     space_size: int
     trials: int | None
+    feasible_size: int | None = None
+    stopped_early: int = 0
+    saved: float = 0.0
+    workers: int = 1
 
     @property
     def metric_name(self) -> str:
         """The metric for tables: without its prefix, which can be long."""
         return (self.metric or 'accuracy').rpartition('/')[-1]
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether there is a limit; without one the whole front is what was searched for."""
+        return math.isfinite(self.limit)
 
     @property
     def best(self) -> Evaluation | None:
@@ -125,3 +161,17 @@ class Outcome:
     def uniform(self) -> list[Evaluation]:
         """The evaluated settings with one sparsity for all sites, from the lowest on."""
         return sorted((e for e in self.evaluations if e.uniform), key=lambda e: e.sparsity)
+
+    @property
+    def best_uniform(self) -> Evaluation | None:
+        """The most accurate setting within the budget that has one sparsity for all sites."""
+        return best_of(self.uniform, self.higher_is_better)
+
+    def share(self, cost: float) -> float:
+        """A cost as a fraction of the dense one."""
+        return cost / self.dense_cost
+
+    def gain(self, better: Evaluation, other: Evaluation) -> float:
+        """By how much one is more accurate than another, whatever the direction of the metric."""
+        difference = better.accuracy - other.accuracy
+        return difference if self.higher_is_better else -difference

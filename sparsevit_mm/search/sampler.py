@@ -1,17 +1,19 @@
-"""NSGA-II over sparsity vectors: Optuna's selection and storage, operators made for ordered choices and a budget."""
+"""What to evaluate next: the settings that use the budget up, ranked by what is known."""
 
 import math
 import random
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import NSGAIISampler
-from optuna.study import StudyDirection
+from optuna.samplers import BaseSampler, RandomSampler
 
 from ..sparsity import SparsitySpace
+from .feasible import CostedSpace
+from .surrogate import Surrogate, expected_improvement
+from .trials import Knowledge
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -19,70 +21,70 @@ if TYPE_CHECKING:
 
 __all__ = ['SparsitySampler', 'distributions_of']
 
-_CHILDREN = 64  # proposals by crossover and mutation before the space is sampled at random
-_SAMPLES = 256  # random proposals before the space is walked through
-_WALK = 200_000  # greatest space that is walked through
+_LISTED = 8000  # settings that are ranked at once
+_DRAWN = 96  # settings that are drawn where they cannot be listed, and as many near the best ones
+_BEST = 8  # settings whose neighbours are proposed there
+_TRIES = 2000  # draws for a setting that was not met before
+
+Vector = tuple[float, ...]
 
 
 def distributions_of(space: SparsitySpace) -> dict[str, BaseDistribution]:
-    """One parameter a site, named like the site, with the allowed sparsities as its choices.
+    """One parameter a site, named like the site, with the sparsities that it may have as its choices.
 
     A vector has exactly one form as parameters, so that a repeated one is found by comparison and a dashboard
-    shows sparsities instead of indices.
+    shows sparsities instead of indices. Zero is always among them, since the dense setting is evaluated for
+    comparison where it is no candidate.
     """
-    return {site: CategoricalDistribution(space.choices) for site in space.layout.sites}
+    choices = tuple(sorted({0.0, *space.choices}))
+    return {site: CategoricalDistribution(choices) for site in space.layout.sites}
 
 
-class SparsitySampler(NSGAIISampler):
-    """Optuna's NSGA-II with variation of our own.
+class SparsitySampler(BaseSampler):
+    """Proposes settings at the edge of the budget that promise most.
 
-    Generations, selection by rank and crowding, and their storage are Optuna's. What differs:
-
-    - A child takes every site from one of two parents and is then sorted within each group. Sorting is the repair
-      that makes sparsity non-decreasing; it keeps the child within the box that its parents span, so a group
-      inherits what its parents agree on. (One gene for a whole group, an index into its multisets, would need no
-      repair, but crossover could not mix the sites of a stage, and neighbouring genes would mean unlike settings.)
-    - Mutation prefers the next choice up or down, since accuracy changes little by little along the choices.
-    - Under a budget proposals are moved to its edge: made sparser at random sites while they cost too much, then
-      less sparse while it allows. What is below the edge computes less than it may. On additive
-      landscapes with interactions this mattered more than anything else: the best found came three to ten times
-      as close to the true best as without, where NSGA-II lost even against random sampling.
-    - Half of the tournaments are decided by accuracy alone. Under a budget only one end of the front is asked for.
-    - Proposals that meet an objection (known already, surely over budget) are drawn again and never become trials.
+    - All proposals keep the budget, and use it up: no site could be one choice less sparse. What is below
+      the edge computes less than it may. Only where the edge is used up are settings below it proposed.
+    - The first ones lie far from each other. Then a :class:`Surrogate` of the accuracies that are known predicts
+      the others, and the one with the greatest expected improvement is proposed.
+    - Settings that other workers are at count as if they had scored what is predicted, so that workers spread out.
+    - Without a budget each proposal draws a cost between the least and that of dense, and takes it for its budget: the
+      front is searched all along.
+    - Where a space is too large to be listed, settings are drawn and moved to the edge by steps at random sites, and
+      so are mutations of the best ones.
 
     All randomness of a trial comes from the seed and the trial's number: a killed search needs no generator state
     to go on, and workers on one study do not propose the same.
 
     Args:
-        space: The allowed settings.
-        objection: Why a setting is not to be proposed, None where it may be; asked before every trial anew.
-        guess: What a setting will probably cost. It only shapes proposals and decides nothing.
-        limit: The budget in the unit of the guess, infinite without one.
-        population_size: Number of evaluations in a generation.
+        costed: The settings and what they cost.
+        limit: The budget in the unit of the cost, infinite without one.
+        initial: Evaluations before the surrogate is asked.
+        higher_is_better: Direction of the accuracy.
         seed: Seed of the search.
     """
 
     def __init__(
-        self,
-        space: SparsitySpace,
-        objection: Callable[[tuple[float, ...]], str | None],
-        guess: Callable[[tuple[float, ...]], float],
-        *,
-        limit: float,
-        population_size: int,
-        seed: int,
+        self, costed: CostedSpace, *, limit: float, initial: int, higher_is_better: bool = True, seed: int = 0
     ) -> None:
-        super().__init__(population_size=population_size, seed=seed)
-        self.space = space
-        self.objection = objection
-        self.guess = guess
-        self.limit = limit
-        self.seed = seed
-        self.exhausted = False
-        self.rejected: Counter[str] = Counter()
-        self._met: set[tuple[float, ...]] = set()
-        self._distributions = distributions_of(space)
-        self._index = {choice: i for i, choice in enumerate(space.choices)}
+        self.costed, self.limit, self.initial, self.seed = costed, limit, initial, seed
+        self.knowledge = Knowledge()
+        self.first: Vector | None = None
+        self._sign = 1.0 if higher_is_better else -1.0
+        self._distributions = distributions_of(costed.space)
+        self._index = {choice: i for i, choice in enumerate(costed.space.choices)}
+        self._edge = costed.edge(limit) if math.isfinite(limit) else None
+        self._independent = RandomSampler(seed)
+
+    @property
+    def space(self) -> SparsitySpace:
+        """The allowed settings."""
+        return self.costed.space
+
+    @property
+    def edge_size(self) -> int | None:
+        """Number of settings that use the budget up, None where they are not listed or there is no budget."""
+        return None if self._edge is None else len(self._edge)
 
     def infer_relative_search_space(self, study: 'Study', trial: 'FrozenTrial') -> dict[str, BaseDistribution]:
         """All sites, from the first trial on."""
@@ -91,57 +93,99 @@ class SparsitySampler(NSGAIISampler):
     def sample_relative(
         self, study: 'Study', trial: 'FrozenTrial', search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The parameters of a trial.
+        """The parameters of a trial: ``first`` where it is set, otherwise by ``knowledge``.
 
-        ``rejected`` counts the settings that were objected to on the way; ``exhausted`` is set where nothing is left
-        to propose.
+        Raises:
+            LookupError: If every setting within the budget is known.
         """
-        generation = self.get_trial_generation(study, trial)
-        self.rejected, self._met, self.exhausted = Counter(), set(), False
-        if 'fixed_params' in trial.system_attrs:  # enqueued
-            return {}
-        rng = random.Random(f'{self.seed}/{trial.number}')
-        parents = self.get_parent_population(study, generation)
-        proposals = chain(self._children(rng, parents, study.directions), self._samples(rng))
-        vector = next(filter(self._accept, proposals), None) or next(self._rest(rng), None)
+        vector = self.first if self.first is not None else self.propose(trial.number)
         if vector is None:
-            self.exhausted = True
-            vector = self.space.sample(rng)
+            raise LookupError('no setting is left')
         return dict(zip(self.space.layout.sites, vector))
 
-    def _accept(self, vector: tuple[float, ...]) -> bool:
-        objection = self.objection(vector)
-        if objection and vector not in self._met:
-            self._met.add(vector)
-            self.rejected[objection] += 1
-        return objection is None
+    def sample_independent(
+        self, study: 'Study', trial: 'FrozenTrial', param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """What Optuna asks for parameters that are no sites; there are none in a study of ours."""
+        return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
-    def _children(
-        self, rng: random.Random, parents: Sequence['FrozenTrial'], directions: Sequence[StudyDirection]
-    ) -> Iterator[tuple[float, ...]]:
-        for _ in range(_CHILDREN if parents else 0):
-            yield self._shape(rng, self._child(rng, parents, directions))
+    def propose(self, number: int) -> Vector | None:
+        """The setting of a trial, None where none is left.
 
-    def _samples(self, rng: random.Random) -> Iterator[tuple[float, ...]]:
-        for _ in range(_SAMPLES):
-            yield self._shape(rng, self.space.sample(rng))
+        Args:
+            number: Number of the trial.
+        """
+        rng = random.Random(f'{self.seed}/{number}')
+        limit = self.limit if math.isfinite(self.limit) else self._drawn_limit(rng)
+        pool = self._pool(rng, limit)
+        return self._favourite(rng, pool, limit) if pool else self._rest(rng)
 
-    def _rest(self, rng: random.Random) -> Iterator[tuple[float, ...]]:
-        """Everything that may be proposed, from a random place on; nothing in a space too great to walk through."""
-        size = len(self.space)
-        if size <= _WALK:
-            start = rng.randrange(size)
-            walk = chain(islice(self.space, start, None), islice(self.space, start))
-            yield from (vector for vector in walk if self.objection(vector) is None)
+    def _drawn_limit(self, rng: random.Random) -> float:
+        return rng.uniform(self.costed.least, self.costed.greatest)
 
-    def _child(
-        self, rng: random.Random, parents: Sequence['FrozenTrial'], directions: Sequence[StudyDirection]
-    ) -> tuple[float, ...]:
-        """Tournament, crossover, mutation and repair."""
-        mother, father = (self._tournament(rng, parents, directions) for _ in range(2))
-        sites = self.space.layout.sites
-        genes = [self._index[rng.choice((mother, father)).params[site]] for site in sites]
-        top = len(self.space.choices) - 1
+    # What may be proposed
+
+    def _pool(self, rng: random.Random, limit: float) -> list[Vector]:
+        """Settings at the edge of a limit that are not known."""
+        listed = self._edge if limit == self.limit else self.costed.edge(limit)
+        if listed is not None:
+            left = [vector for vector in listed if vector not in self.knowledge.seen]
+            return left if len(left) <= _LISTED else self._sampled(rng, left)
+        drawn = [self._shape(rng, self.space.sample(rng), limit) for _ in range(_DRAWN)]
+        best = self._best(limit)
+        drawn += [self._shape(rng, self._mutated(rng, rng.choice(best)), limit) for _ in range(_DRAWN if best else 0)]
+        return [vector for vector in dict.fromkeys(drawn) if self._may(vector)]
+
+    def _sampled(self, rng: random.Random, settings: Sequence[Vector]) -> list[Vector]:
+        """Some of many, and those that are like the best ones."""
+        best = set(self._best(math.inf))
+        near = [v for v in settings if any(sum(a != b for a, b in zip(v, other)) <= 2 for other in best)]
+        return list(dict.fromkeys([*rng.sample(settings, _LISTED // 2), *near[: _LISTED // 2]]))
+
+    def _best(self, limit: float) -> list[Vector]:
+        within = [(self._sign * a, v) for v, a in self.knowledge.scored.items() if self.costed.cost(v) <= limit]
+        return [vector for _, vector in sorted(within, reverse=True)[:_BEST] if vector in self.space]
+
+    def _may(self, vector: Vector) -> bool:
+        return vector not in self.knowledge.seen and self.costed.cost(vector) <= self.limit
+
+    def _rest(self, rng: random.Random) -> Vector | None:
+        """Any setting within the budget that is not known, by draws and then by going through them all."""
+        draws = (self.space.sample(rng) for _ in range(_TRIES))
+        found = next(filter(self._may, draws), None)
+        return next(filter(self._may, self._all()), None) if found is None else found
+
+    def _all(self) -> Iterable[Vector]:
+        return islice(self.space, 1_000_000)
+
+    # Which of them is
+
+    def _favourite(self, rng: random.Random, pool: list[Vector], limit: float) -> Vector:
+        known = self.knowledge.scored
+        if len(known) < max(2, self.initial):
+            return self._farthest(rng, pool)
+        surrogate = Surrogate(list(known), [self._sign * accuracy for accuracy in known.values()])
+        if running := self.knowledge.running:
+            guessed, _ = surrogate.predict(running)
+            accuracies = [*(self._sign * accuracy for accuracy in known.values()), *guessed]
+            surrogate = Surrogate([*known, *running], accuracies)
+        rivals = [self._sign * accuracy for vector, accuracy in known.items() if self.costed.cost(vector) <= limit]
+        mean, deviation = surrogate.predict(pool)
+        best = max(rivals, default=float(mean.max()))
+        return pool[int(np.argmax(expected_improvement(mean, deviation, best)))]
+
+    def _farthest(self, rng: random.Random, pool: list[Vector]) -> Vector:
+        """The one that differs most from all that are known, of a few hundred."""
+        some = pool if len(pool) <= 300 else rng.sample(pool, 300)
+        known = np.array([*self.knowledge.scored, *self.knowledge.running] or [(0.0,) * len(self._distributions)])
+        squares = ((np.array(some)[:, None] - known) ** 2).sum(-1).min(1)
+        return some[int(np.argmax(squares))]
+
+    # Where settings cannot be listed
+
+    def _mutated(self, rng: random.Random, vector: Vector) -> Vector:
+        """A neighbour: some sites, one in expectation, at another choice, sorted within each group."""
+        genes, top = [self._index[value] for value in vector], len(self.space.choices) - 1
         for i in range(len(genes)):
             if rng.random() < 1 / len(genes):
                 step = rng.choice((-1, 1)) if rng.random() < 0.75 else rng.randint(-top, top)
@@ -150,47 +194,34 @@ class SparsitySampler(NSGAIISampler):
             genes[span] = sorted(genes[span])
         return self._vector(genes)
 
-    def _tournament(
-        self, rng: random.Random, parents: Sequence['FrozenTrial'], directions: Sequence[StudyDirection]
-    ) -> 'FrozenTrial':
-        """The better of two drawn parents: by accuracy alone or by domination, the first one of equals."""
-        one, other = rng.choice(parents), rng.choice(parents)
-        signs = [-1 if direction == StudyDirection.MAXIMIZE else 1 for direction in directions]
-        ours, theirs = ([sign * value for sign, value in zip(signs, trial.values)] for trial in (one, other))
-        if math.isfinite(self.limit) and rng.random() < 0.5:
-            return other if theirs[0] < ours[0] else one
-        return other if all(a >= b for a, b in zip(ours, theirs)) and ours != theirs else one
-
-    def _shape(self, rng: random.Random, vector: tuple[float, ...]) -> tuple[float, ...]:
-        """Moves a setting to the edge of the budget by steps at random sites, where it allows any."""
-        if math.isinf(self.limit):
-            return vector
+    def _shape(self, rng: random.Random, vector: Vector, limit: float) -> Vector:
+        """Moves a setting to the edge of a limit by steps at random sites, where it allows any."""
         genes = [self._index[value] for value in vector]
-        while self.guess(self._vector(genes)) > self.limit and self._step(rng, genes, 1):
+        while self.costed.cost(self._vector(genes)) > limit and self._step(rng, genes, 1, math.inf):
             pass
-        while self._step(rng, genes, -1, within_limit=True):
+        while self._step(rng, genes, -1, limit):
             pass
         return self._vector(genes)
 
-    def _step(self, rng: random.Random, genes: list[int], step: int, within_limit: bool = False) -> bool:
-        """Changes one random gene by a step that keeps the groups in order; whether there was one to change."""
+    def _step(self, rng: random.Random, genes: list[int], step: int, limit: float) -> bool:
+        """Changes one random gene by a step that keeps groups in order and the limit; whether there was one."""
         places = [
-            i for span in self.space.layout.spans for i in range(span.start, span.stop) if self._may(genes, i, step)
+            i for span in self.space.layout.spans for i in range(span.start, span.stop) if self._fits(genes, i, step)
         ]
         rng.shuffle(places)
         for i in places:
             genes[i] += step
-            if not within_limit or self.guess(self._vector(genes)) <= self.limit:
+            if self.costed.cost(self._vector(genes)) <= limit:
                 return True
             genes[i] -= step
         return False
 
-    def _may(self, genes: Sequence[int], i: int, step: int) -> bool:
+    def _fits(self, genes: Sequence[int], i: int, step: int) -> bool:
         """Whether gene ``i`` can move by a step within the choices and the order of its group."""
         value, neighbour = genes[i] + step, i + step
         group = next(span for span in self.space.layout.spans if span.start <= i < span.stop)
         in_order = not group.start <= neighbour < group.stop or step * (genes[neighbour] - value) >= 0
         return in_order and 0 <= value < len(self.space.choices)
 
-    def _vector(self, genes: Sequence[int]) -> tuple[float, ...]:
+    def _vector(self, genes: Sequence[int]) -> Vector:
         return tuple(self.space.choices[gene] for gene in genes)

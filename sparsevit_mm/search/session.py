@@ -1,9 +1,9 @@
 """One search in one work dir: the study of a model, and the files that come of it."""
 
 import hashlib
-import math
+import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 from mmengine.config import Config
 
 from ..sparsity import DEFAULT_CHOICES
-from .best_config import found_config, user_config, write_inheriting_config
+from .best_config import user_config
 from .budget import Budget, format_cost
-from .costs import COST_MODELS
+from .command_line import words_of
+from .costs import COST_MODELS, MacsCost, TableCost
+from .database import shown, sqlite_url
+from .found_configs import BEST, config_commands, write_configs
 from .report import write_report
-from .results import Candidate, Evaluation, Outcome
+from .results import Candidate, Evaluation, Measured, Outcome
 from .split import SearchSplit
-from .storage import jsonable, sqlite_url
+from .storage import jsonable
 from .study import SparsityStudy
 
 if TYPE_CHECKING:
@@ -25,8 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ['SearchOptions', 'SearchSession']
 
-WIDE_SPREAD = 0.1  # of latencies, relative
-REPORT_INTERVAL = 10.0  # seconds between two reports while the search runs
+REPORT_INTERVAL = 30.0  # seconds between two reports while the search runs
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class SearchOptions:
     """What a user decides about a search; see :class:`sparsevit_mm.engine.loops.SparsitySearchLoop`.
 
     Raises:
-        ValueError: If the budget or what it counts cannot be read.
+        ValueError: If the budget or what it counts cannot be read, or options contradict each other.
     """
 
     budget: float | str | Budget | None
@@ -43,14 +45,21 @@ class SearchOptions:
     metric: str | None = None
     higher_is_better: bool | None = None
     choices: Sequence[float] = DEFAULT_CHOICES
+    search_images: int | None = None
+    rungs: Sequence[float] = ()
     shape: Sequence[int] | None = None
-    batch: int = 1
-    dtype: str = 'float32'
+    batch: int | None = None
+    dtype: str | None = None
     device: str | None = None
+    latency_table: str | None = None
+    foreign: bool = False
+    whole_model: bool = False
     seed: int = 0
-    population: int | None = None
+    initial: int | None = None
     storage: str | None = None
     study_name: str = 'sparsity'
+    heartbeat: int = 30
+    grace: int = 120
     resume: bool = False
     config: str | None = None
     cfg_options: Mapping[str, Any] | None = None
@@ -59,9 +68,20 @@ class SearchOptions:
     def __post_init__(self) -> None:
         if self.budget_metric not in COST_MODELS:
             raise ValueError(f'budget_metric must be one of {", ".join(COST_MODELS)}, got {self.budget_metric!r}.')
+        wrong = [name for name in ('latency_table', 'foreign', 'whole_model') if getattr(self, name)]
+        if self.budget_metric != 'latency' and wrong:
+            raise ValueError(
+                f'{", ".join(wrong)}: only of use with budget_metric="latency", got {self.budget_metric!r}.'
+            )
         if self.budget is not None:
             budget = Budget.parse(self.budget, COST_MODELS[self.budget_metric].unit)
             object.__setattr__(self, 'budget', budget)
+
+    @property
+    def counted(self) -> str:
+        """What a cost is, in words."""
+        of = 'whole model' if self.whole_model else 'backbone'
+        return f'{"latency" if self.budget_metric == "latency" else "MACs"} of the {of}'
 
 
 class SearchSession:
@@ -73,8 +93,10 @@ class SearchSession:
         backbone: Its sparse backbone.
         split: The images that candidates are scored on.
         options: What the user decided.
-        shape: Height and width in pixels that the cost is meant for.
+        shape: Height and width in pixels that the cost is meant for, where the options say nothing.
         folder: The work dir.
+        on_progress: Called with the parts done and their number while latencies are measured.
+        on_wait: Called with a sentence where something has to be waited for.
 
     Raises:
         ValueError: If the budget cannot be reached, or the storage cannot be used or holds another study.
@@ -89,18 +111,21 @@ class SearchSession:
         options: SearchOptions,
         shape: tuple[int, int],
         folder: str | Path,
+        *,
+        on_progress: Callable[[int, int], None] | None = None,
+        on_wait: Callable[[str], None] | None = None,
     ) -> None:
         self.cfg, self.split, self.options, self.folder = cfg, split, options, Path(folder)
+        self.measured: Sequence[Measured] = ()
+        self.samples: Sequence[Path] = ()
         self._written: Evaluation | None = None
-        self._written_at = -math.inf
+        self._written_at = time.monotonic()
+        self._user: Config | None = None
         space = backbone.sparsity_space(options.choices)
-        conditions = {}
-        if options.budget_metric == 'latency':
-            device = options.device or next(backbone.parameters()).device.type
-            conditions = {'batch': options.batch, 'dtype': options.dtype, 'device': device}
+        images = tuple(rung.images for rung in split.rungs)
         self.study = SparsityStudy(
             space,
-            COST_MODELS[options.budget_metric](backbone, shape, choices=space.choices, **conditions),
+            self._cost(model, backbone, space.choices, shape, on_progress),
             options.budget,
             storage=options.storage or sqlite_url(self.folder / 'study.sqlite3'),
             resume=options.resume,
@@ -108,30 +133,58 @@ class SearchSession:
             seed=options.seed,
             metric=options.metric,
             higher_is_better=options.higher_is_better,
-            population=options.population,
+            initial=options.initial,
+            rungs=images if len(images) > 1 else (),
             fingerprint={'model': _identity(cfg.get('model')), 'weights': _digest(model), 'data': split.fingerprint},
             name=options.study_name,
+            heartbeat=options.heartbeat,
+            grace=options.grace,
+            on_wait=on_wait,
+        )
+
+    def _cost(
+        self,
+        model: 'nn.Module',
+        backbone: 'nn.Module',
+        choices: Sequence[float],
+        shape: tuple[int, int],
+        on_progress: Callable[[int, int], None] | None,
+    ) -> MacsCost | TableCost:
+        options = self.options
+        if options.budget_metric == 'macs':
+            return MacsCost(backbone, tuple(options.shape or shape), choices=choices)
+        return TableCost(
+            backbone,
+            options.shape or (None if options.latency_table else shape),
+            batch=options.batch,
+            dtype=options.dtype,
+            device=options.device,
+            choices=choices,
+            table=options.latency_table,
+            foreign=options.foreign,
+            whole_model=model if options.whole_model else None,
+            progress=on_progress,
+            folder=self.folder,
         )
 
     def describe(self) -> str:
         """What is about to be done, in a line."""
         study, unit = self.study, self.study.cost.unit
-        dense, least = (format_cost(study.calibration[key], unit) for key in ('dense', 'least'))
-        budget = f', budget {format_cost(study.limit, unit)}' if study.budget else ''
-        return (
-            f'search over {len(study.space):,} settings, scored on {self.split.description}; {study.cost.name}: dense '
-            f'{dense}, least {least}{budget}'
+        dense, least = (format_cost(cost, unit) for cost in (study.calibration['dense'], study.costed.least))
+        text = (
+            f'search over {len(study.space):,} settings, scored on {self.split.description}; {self.options.counted}: '
+            f'dense {dense}, least {least}'
         )
+        if not study.budget:
+            return text
+        text += f', budget {format_cost(study.limit, unit)}'
+        if study.feasible_size is not None:
+            text += f', kept by {study.feasible_size:,} settings'
+        return text if study.edge_size is None else f'{text}, {study.edge_size:,} of which use it up'
 
     def doubt(self) -> str | None:
-        """Why the latencies are not to be trusted much, None where they are."""
-        spread = self.study.calibration.get('spread', 0.0)
-        if spread < WIDE_SPREAD:
-            return None
-        return (
-            f'latencies vary widely here (quartiles {spread:.0%} apart): is the machine busy? What is measured near '
-            f'the budget may be over it. Free the machine, use fewer threads (OMP_NUM_THREADS), or count MACs.'
-        )
+        """Why the costs are not to be trusted much, None where they are."""
+        return self.study.cost.doubt()
 
     def tell(self, candidate: Candidate, metrics: Mapping[str, Any], seconds: float) -> Evaluation | None:
         """Stores a result, and writes the files anew now and then after the best one has changed."""
@@ -145,9 +198,20 @@ class SearchSession:
         """Writes all files from the study as it stands."""
         outcome = self.study.outcome()
         self._written, self._written_at = outcome.best, time.monotonic()
-        write_report(outcome, self.folder, self._facts(), self._title())
-        if outcome.best is not None:
-            self._write_best_config(outcome, outcome.best)
+        if self._user is None:
+            self._user = self._user_config()
+        checkpoint = self.options.checkpoint
+        write_configs(outcome, self.folder, self._user, self._base(), checkpoint, self.options.counted)
+        write_report(
+            outcome,
+            self.folder,
+            self._facts(),
+            self._title(),
+            self.measured,
+            self.samples,
+            self._commands(),
+            cost=self.study.cost.describe(),
+        )
         return outcome
 
     def close(self) -> Outcome:
@@ -156,6 +220,33 @@ class SearchSession:
             return self.write()
         finally:
             self.study.close()
+
+    def measure(self, backbone: 'nn.Module', rounds: int = 10) -> None:
+        """Times dense, the best uniform and the found setting in alternation, for the report.
+
+        Only where the device is that of the cost: not where MACs are counted, or with the table of another device.
+
+        Args:
+            backbone: The backbone.
+            rounds: Alternations.
+        """
+        from .final_latency import measure_final, settings_to_measure
+
+        cost, outcome = self.study.cost, self.study.outcome()
+        if outcome.best is None or self.options.foreign or not isinstance(cost, TableCost):
+            return
+        conditions = dict(cost.environment)
+        shape = conditions.pop('shape')
+        settings = settings_to_measure(outcome)
+        rest = cost.model_rest
+        self.measured = measure_final(backbone, shape, settings, **conditions, rounds=rounds, rest=rest)
+
+    def shown(self) -> tuple[float, ...] | None:
+        """The setting that pictures are drawn of: the best one, on a front the sparsest one that is not uniform."""
+        outcome = self.study.outcome()
+        if outcome.has_budget or not outcome.front:
+            return outcome.best and outcome.best.sparsity
+        return next((e for e in outcome.front if not e.uniform), outcome.front[0]).sparsity
 
     def _base(self) -> str | None:
         return self.options.config or self.cfg.filename
@@ -171,29 +262,21 @@ class SearchSession:
             'Config': str(self._base()),
             'Checkpoint': str(self.options.checkpoint or 'the weights of the runner'),
             'Scored on': self.split.description,
-            'Cost counted': f'{study.cost.name} of the backbone; {conditions}',
+            'Cost': f'{self.options.counted}; {conditions}',
             'Seed': str(self.options.seed),
-            'Study': f'{study.name} in {study.storage_url}',
+            'Study': f'{study.name} in {shown(study.storage_url)}',
         }
-        for name, record in study.calibration.get('records', {}).items():
-            spread = (record['q3'] - record['q1']) / record['median']
-            runs = f'{record["runs"]} interleaved rounds, torch {record["environment"]["torch"]}'
-            facts[f'Latency {name}'] = f'median {record["median"] * 1e3:.4g} ms, quartiles {spread:.1%} apart, {runs}'
+        if study.edge_size is not None:
+            facts['Proposed'] = f'from {study.edge_size:,} settings that use the budget up, then from what is below'
         return facts | ({'Warning': doubt} if (doubt := self.doubt()) else {})
 
-    def _write_best_config(self, outcome: Outcome, best: Evaluation) -> None:
-        path, base, checkpoint = self.folder / 'best_config.py', self._base(), self.options.checkpoint
-        dense = f', dense {outcome.dense.accuracy:.4g}' if outcome.dense else ''
-        header = (
-            f'Found by tools/search_sparsity.py: {outcome.metric or "accuracy"} {best.accuracy:.4g} on the search '
-            f'images{dense}.\n\n'
-            f'{self.study.cost.name} of the backbone: {format_cost(best.cost, outcome.unit)}, '
-            f'{best.cost / outcome.dense_cost:.3f} of dense.\n'
-            f'Sites: {", ".join(outcome.sites)}.\n\n'
-            f'Test:     python tools/test.py {path} {checkpoint or "CHECKPOINT"}\n'
-            f'Finetune: python tools/train.py {path}'
-        )
-        write_inheriting_config(found_config(self._user_config(), best.sparsity, checkpoint), base, path, header)
+    def _commands(self) -> tuple[tuple[str, str], ...]:
+        """How to search again, to go on, and to use what was found."""
+        checkpoint = self.options.checkpoint or 'CHECKPOINT'
+        search = ['python', 'tools/search_sparsity.py', str(self._base()), str(checkpoint)]
+        search += [*words_of(self.options), '--work-dir', str(self.folder)]
+        go_on = ('Go on', shlex.join([*search, '--resume']))
+        return (('Search', shlex.join(search)), go_on, *config_commands(self.folder / BEST, self.options.checkpoint))
 
     def _user_config(self) -> Config:
         """The config as the user wrote it, without what a tool set for this run."""

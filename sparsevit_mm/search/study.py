@@ -1,29 +1,38 @@
 """The search as ask and tell: what to evaluate next, what came out, and all of it kept in a storage."""
 
 import math
-import os
-import socket
+import time
 import warnings
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ..sparsity import SparsitySpace
 from .budget import Budget, CostModel
+from .database import shown
+from .exclusion import Exclusion
+from .feasible import cost_space
+from .ledger import Ledger
 from .metrics import higher_is_better as grows_with_quality
 from .metrics import pick_metric
-from .opening import find_study, run_again, settle_lost_trials
+from .opening import find_study
 from .results import Candidate, Evaluation, Outcome
-from .storage import StudyLock, jsonable, open_storage
-from .trials import KNOWN, OVER_BUDGET, Counts, Knowledge, evaluation_of, vector_of
+from .storage import Presence, jsonable, open_storage
+from .trials import Counts, Knowledge, evaluation_of
 
 if TYPE_CHECKING:
-    from optuna.study import Study
-    from optuna.trial import Trial
+    from optuna.pruners import BasePruner
+    from optuna.storages import BaseStorage
 
 __all__ = ['SparsityStudy']
 
-_IN_A_ROW = 200  # proposals over budget, one after the other, after which a noisy cost model gives up
+Vector = tuple[float, ...]
+
+_FORMAT = 2  # of what is in the storage
+_HALVING = 2  # one in so many goes on from a rung to the next
+_UNIFORM = 2  # settings with one sparsity for all sites that are evaluated for comparison under a budget
+_OVER = 'no setting within the budget is left that was not evaluated'
 
 
 class SparsityStudy:
@@ -36,28 +45,39 @@ class SparsityStudy:
             study.tell(candidate, evaluate(candidate.sparsity))
         print(study.outcome().best)
 
-    Every result is in the storage before ``tell`` returns. A process that is killed at any point loses at most the
-    evaluation it was at; opened again with ``resume`` the study goes on with that one. No setting is evaluated
-    twice, and one over budget never.
+    Any number of processes may do so on one storage. Every result is in the storage before ``tell`` returns. A
+    process that is killed at any point loses at most the evaluation it was at, and that one is taken up again: by
+    another process after the grace period, or when the study is opened again. No setting is scored twice, and
+    none over budget ever.
+
+    With a budget accuracy is the only objective, and candidates may be given up after part of the images
+    (``rungs`` and :meth:`report`). Without one cost is a second objective, and the whole front is searched.
 
     Args:
         space: The allowed settings.
         cost: What a setting costs.
         budget: The most it may cost, None for the whole front.
         storage: URL of a database, None to keep the study in memory.
-        resume: Whether to go on where a study is already in the storage; without it one that holds results is
-            an error, and nothing is ever overwritten.
-        trials: Number of evaluations in all, earlier ones included; None for no end.
+        resume: Whether to go on with a study that has results and that nobody is at; without it that is an error.
+            Nothing is ever overwritten.
+        trials: Number of candidates in all, those of other processes and earlier ones included; None for no end.
         seed: Seed of the search.
         metric: Name of the metric among what the evaluator gives, None for its primary one.
         higher_is_better: Direction of the metric, None to tell it by its name.
-        population: Evaluations in a generation, None to choose by the number of trials.
+        initial: Candidates that are spread over the space before what is known decides, None for two more than sites.
+        rungs: Numbers of images, ascending, after which :meth:`report` may give a candidate up; the last one is all
+            images. Empty where candidates are scored at once.
         fingerprint: JSON data that says what is searched (model, data, checkpoint). A study with another
             fingerprint is not resumed.
         name: Name of the study in the storage, which may hold several.
+        heartbeat: Seconds between two signs of life of a process.
+        grace: Seconds of silence after which what a process was at is taken up by another.
+        patience: Seconds for which a storage that does not answer is tried again.
+        on_wait: Called with a sentence where something has to be waited for.
 
     Raises:
-        ValueError: If the budget cannot be reached, the storage cannot be used, or it holds another study.
+        ValueError: If an argument is out of range, the budget cannot be reached, the storage cannot be used, or it
+            holds another study.
     """
 
     def __init__(
@@ -72,23 +92,29 @@ class SparsityStudy:
         seed: int = 0,
         metric: str | None = None,
         higher_is_better: bool | None = None,
-        population: int | None = None,
+        initial: int | None = None,
+        rungs: Sequence[int] = (),
         fingerprint: Mapping[str, Any] | None = None,
         name: str = 'sparsity',
+        heartbeat: int = 30,
+        grace: int = 120,
+        patience: float = 600.0,
+        on_wait: Callable[[str], None] | None = None,
     ) -> None:
-        if trials is not None and trials < 1:
-            raise ValueError(f'trials must be at least 1, got {trials}.')
+        _check(trials, rungs, budget, heartbeat, grace)
         if higher_is_better is None:
             higher_is_better = metric is None or grows_with_quality(metric)
         self.space, self.cost, self.budget, self.trials = space, cost, budget, trials
-        self.higher_is_better = higher_is_better
+        self.higher_is_better, self.rungs, self.seed = higher_is_better, tuple(rungs), seed
         self.name, self.storage_url = name, storage
         self.stopped: str | None = None
-        self._wanted_metric = metric
-        self._running: dict[int, Trial] = {}
-        self._knowledge = Knowledge()
-        self._exact_costs: dict[tuple[float, ...], float] = {}
+        self.others = 0
+        self._wanted_metric, self._on_wait = metric, on_wait or (lambda text: None)
+        self.pause = max(0.2, heartbeat / 4)
+        self._initial = len(space.layout.sites) + 2 if initial is None else initial
+        self._dense = (0.0,) * len(space.layout.sites)
         self._identity = {
+            'format': _FORMAT,
             'sites': list(space.layout.sites),
             'groups': list(space.layout.groups),
             'choices': list(space.choices),
@@ -96,164 +122,196 @@ class SparsityStudy:
             'budget': asdict(budget) if budget else None,
             'metric': {'name': metric, 'higher_is_better': higher_is_better},
             'seed': seed,
+            **({'rungs': list(rungs)} if rungs else {}),
             **jsonable(fingerprint or {}),
         }
-        population = population or (20 if trials is None else min(50, max(6, trials // 10)))
-        self._lock = StudyLock(storage)
-        try:
-            self._study = self._open(resume, seed, population)
-        except BaseException:
-            self._lock.release()
-            raise
+        opened = open_storage(storage, heartbeat=heartbeat, grace=grace)
+        self._ledger = Ledger(opened, storage, name, space, patience=patience, on_wait=self._on_wait)
+        self._open(opened, resume)
 
     # Opening
 
-    def _open(self, resume: bool, seed: int, population: int) -> 'Study':
+    def _open(self, storage: 'BaseStorage', resume: bool) -> None:
+        """Finds the study or sets it up; of several processes one does, while the others wait for it."""
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        storage = open_storage(self.storage_url)
-        study = find_study(
-            storage, self.name, self._identity, resume=resume, alone=self._lock.held, shown=str(self.storage_url)
+        setup = Exclusion(self.storage_url, self.name, 'setup')
+        with setup.hold(lambda seconds: self._on_wait(f'another process sets the study up, {seconds:.0f} s so far')):
+            self._presence = Presence(self.storage_url)
+            try:
+                with self._ledger.hold():
+                    study = find_study(
+                        storage,
+                        self.name,
+                        self._identity,
+                        resume=resume,
+                        alone=self._presence.alone,
+                        shown=shown(self.storage_url),
+                    )
+                self._calibrate(study and study.user_attrs['calibration'])
+                self._study = study or self._create(storage)
+            except BaseException:
+                self._presence.release()
+                raise
+        self._study.sampler, self._study.pruner = self._sampler, self._pruner()
+        self._ledger.study = self._study
+        with self._ledger.hold():
+            self._ledger.learn()  # tells what was stored and never told
+
+    def _calibrate(self, stored: dict | None) -> None:
+        """Finds out what dense costs, or takes it from the study, and costs the space."""
+        from .sampler import SparsitySampler
+
+        self.calibration = self.cost.calibrate(stored)
+        self.costed = cost_space(self.space, self.cost.cost)
+        dense, least = self.calibration['dense'], self.costed.least
+        self.limit = self.budget.check(dense, least, self.cost.unit) if self.budget else math.inf
+        self._ledger.limit = self.limit
+        self.feasible_size = self.costed.count_within(self.limit)
+        self._sampler = SparsitySampler(
+            self.costed,
+            limit=self.limit,
+            initial=self._initial,
+            higher_is_better=self.higher_is_better,
+            seed=self.seed,
         )
-        if study is not None:
-            calibration = self.cost.calibrate(study.user_attrs['calibration'])
-            self._take(study, calibration, self._limit(calibration), seed, study.user_attrs['population'])
-            settle_lost_trials(study, self.space.layout.sites)
-            return study
-        calibration = self.cost.calibrate()
-        limit = self._limit(calibration)
+
+    def _create(self, storage: 'BaseStorage') -> Any:
+        import optuna
+
+        direction = 'maximize' if self.higher_is_better else 'minimize'
         study = optuna.create_study(
             study_name=self.name,
             storage=storage,
-            directions=['maximize' if self.higher_is_better else 'minimize', 'minimize'],
+            directions=[direction] if self.budget else [direction, 'minimize'],
         )
-        self._take(study, calibration, limit, seed, population)
         study.set_user_attr('fingerprint', self._identity)
-        study.set_user_attr('calibration', calibration)
-        study.set_user_attr('population', population)
-        for sparsity in self.space.uniform():
-            study.enqueue_trial(self._params(sparsity))
+        study.set_user_attr('calibration', self.calibration)
         study.set_user_attr('ready', True)
         return study
 
-    def _limit(self, calibration: Mapping[str, Any]) -> float:
-        if self.budget is None:
-            return math.inf
-        return self.budget.check(calibration['dense'], calibration['least'], self.cost.unit)
+    def _pruner(self) -> 'BasePruner':
+        from optuna.pruners import NopPruner, SuccessiveHalvingPruner
 
-    def _take(self, study: 'Study', calibration: dict, limit: float, seed: int, population: int) -> None:
-        from .sampler import SparsitySampler, distributions_of
+        return SuccessiveHalvingPruner(min_resource=1, reduction_factor=_HALVING) if self.rungs else NopPruner()
 
-        self.calibration, self.limit = calibration, limit
-        self._distributions = distributions_of(self.space)
-        # Noise puts about half of the settings at the very edge over budget; aim below it by as much.
-        aim = limit * (1 - self.cost.tolerance)
-        study.sampler = SparsitySampler(
-            self.space, self._objection, self._guess, limit=aim, population_size=population, seed=seed
-        )
+    @property
+    def edge_size(self) -> int | None:
+        """Number of settings that use the budget up, None without one or where they are too many to list."""
+        return self._sampler.edge_size
 
     # Asking
 
-    def ask(self) -> Candidate | None:
-        """The next setting to evaluate: within the budget, and never evaluated before.
+    def ask(self, wait: bool = True) -> Candidate | None:
+        """The next setting to evaluate: within the budget, and never scored before.
+
+        Args:
+            wait: Whether to wait where all candidates are given out but other processes are still at some: one of
+                theirs may have to be taken up again. Without waiting ``others`` says at how many.
 
         Returns:
             None when all trials are made or nothing is left to try; ``stopped`` then says why.
         """
-        from optuna.trial import TrialState
-
-        in_a_row = 0
         while True:
-            if self.trials is not None and self._begun() >= self.trials:
-                self.stopped = f'all {self.trials} evaluations are made'
-                return None
-            knowledge = self._learn()
-            trial, sparsity = self._propose()
-            if sparsity is None:
-                self.stopped = 'no setting within the budget is left that was not evaluated'
-                return None
-            if sparsity in knowledge.seen:
-                trial.set_user_attr('duplicate_of', knowledge.seen[sparsity])
-                self._study.tell(trial, state=TrialState.PRUNED)
-                continue
-            cost = self._cost(sparsity)
-            trial.set_user_attr('cost', cost)
-            if math.isfinite(self.limit):
-                trial.set_constraint('budget', cost - self.limit)
-            if cost <= self.limit:
-                self._running[trial.number] = trial
-                return Candidate(trial.number, sparsity, cost)
-            self._study.tell(trial, state=TrialState.PRUNED)
-            in_a_row += 1
-            if in_a_row == _IN_A_ROW:
-                self.stopped = f'{in_a_row} proposals in a row were over budget'
-                return None
+            candidate, self.others = self._ledger.persist(self._ask_once)
+            if candidate is not None or not self.others or not wait:
+                return candidate
+            self._on_wait(f'waiting for {self.others} candidates of other processes')
+            time.sleep(self.pause)
 
-    def _propose(self) -> tuple['Trial', tuple[float, ...] | None]:
-        """A trial of Optuna's and its setting, None where nothing is left to propose."""
-        from optuna.trial import TrialState
+    def _ask_once(self) -> tuple[Candidate | None, int]:
+        """A candidate, or None and how many candidates other processes are at."""
+        with self._ledger.hold():
+            while True:
+                knowledge = self._ledger.learn()
+                self.stopped = self._why_over(knowledge)
+                candidate = self._begin(knowledge) if self.stopped is None else None
+                if self.stopped is not None:
+                    return None, len(knowledge.running) - self._ledger.own
+                if candidate is not None:
+                    return candidate, 0
 
-        sampler = self._study.sampler
-        trial = self._study.ask(self._distributions)
-        trial.set_user_attr('worker', f'{socket.gethostname()}:{os.getpid()}')
-        if sampler.rejected and not sampler.exhausted:
-            trial.set_user_attr('rejected', dict(sampler.rejected))
-        if sampler.exhausted:
-            self._study.tell(trial, state=TrialState.PRUNED)
-            return trial, None
-        return trial, vector_of(trial, self.space.layout.sites)
-
-    def _begun(self) -> int:
-        from optuna.trial import TrialState
-
-        return len(self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.RUNNING]))
-
-    def _learn(self) -> Knowledge:
-        """Reads the trials anew: other workers may have added some."""
-        self._knowledge = Knowledge.of(
-            self._study.get_trials(deepcopy=False),
-            self.space.layout.sites,
-            surely_over=self.limit * (1 + self.cost.tolerance),
-            estimate=None if self.cost.exact else self.cost.estimate,
-        )
-        return self._knowledge
-
-    def _objection(self, sparsity: tuple[float, ...]) -> str | None:
-        """Why a setting is not worth a trial: known already, or over budget without a measurement.
-
-        A noisy cost is not asked for. But what is nowhere sparser than a setting that was measured over budget
-        (beyond the uncertainty) does more work than that one, so it is over budget as well.
-        """
-        if sparsity in self._knowledge.seen:
-            return KNOWN
-        if math.isinf(self.limit):
+    def _why_over(self, knowledge: Knowledge) -> str | None:
+        if knowledge.lost or self._reference_is_due(knowledge):
             return None
-        if self.cost.exact:
-            return OVER_BUDGET if self._cost(sparsity) > self.limit else None
-        return OVER_BUDGET if self._knowledge.does_more_than_one_over_budget(sparsity) else None
+        if self.trials is not None and knowledge.begun >= self.trials:
+            return f'all {self.trials} evaluations are made'
+        if self.feasible_size is not None and len(knowledge.seen) >= self.feasible_size:
+            known = sum(vector in self.space and self.cost.cost(vector) <= self.limit for vector in knowledge.seen)
+            return _OVER if known >= self.feasible_size else None
+        return None
 
-    def _cost(self, sparsity: tuple[float, ...]) -> float:
-        if self.cost.exact:
-            if sparsity not in self._exact_costs:
-                self._exact_costs[sparsity] = self.cost.cost(sparsity)
-            return self._exact_costs[sparsity]
-        known = self._knowledge.costs.get(sparsity)
-        return self.cost.cost(sparsity) if known is None else known
+    def _begin(self, knowledge: Knowledge) -> Candidate | None:
+        """Makes a trial; None where there is nothing to propose, or what a person had put into the queue is no use."""
+        self._sampler.knowledge = knowledge
+        self._sampler.first, lost_in = self._first(knowledge)
+        try:
+            candidate = self._ledger.begin(self.cost.cost, lost_in)
+        except LookupError:
+            self.stopped = _OVER
+            return None
+        if self._is_reference(candidate.sparsity):
+            self._ledger.mark(candidate, 'reference', True)
+        elif candidate.cost > self.limit:
+            self._ledger.refuse(candidate, 'over budget')
+            return None
+        if candidate.sparsity in knowledge.seen:
+            self._ledger.refuse(candidate, 'duplicate')
+            return None
+        return candidate
 
-    def _guess(self, sparsity: tuple[float, ...]) -> float:
-        """What a setting will probably cost, without a measurement.
+    def _first(self, knowledge: Knowledge) -> tuple[Vector | None, int | None]:
+        """What is due before anything is chosen, and the trial that it was lost in."""
+        if knowledge.lost:
+            return knowledge.lost[0]
+        due = [self._dense] if self._reference_is_due(knowledge) else []
+        return next((vector for vector in [*due, *self._uniform()] if vector not in knowledge.seen), None), None
 
-        The model's estimate is corrected by what the latest measurements say about it.
-        """
-        if self.cost.exact:
-            return self._cost(sparsity)
-        return self.cost.estimate(sparsity) * self._knowledge.correction
+    def _uniform(self) -> list[Vector]:
+        """Settings with one sparsity for all sites to compare with: the least sparse ones that the budget allows."""
+        within = [vector for vector in self.space.uniform() if self.cost.cost(vector) <= self.limit]
+        return within[:_UNIFORM] if self.budget else within
 
-    def _params(self, sparsity: tuple[float, ...]) -> dict[str, float]:
-        return dict(zip(self.space.layout.sites, sparsity))
+    def _is_reference(self, vector: Vector) -> bool:
+        """Whether a setting is the dense one and no candidate, but evaluated for comparison."""
+        return not any(vector) and not (vector in self.space and self.calibration['dense'] <= self.limit)
+
+    def _reference_is_due(self, knowledge: Knowledge) -> bool:
+        return self._is_reference(self._dense) and self._dense not in knowledge.seen
 
     # Telling
+
+    def report(self, candidate: Candidate, images: int, result: float | Mapping[str, Any]) -> bool:
+        """Notes what a candidate scored on part of the images, and says whether it is given up.
+
+        Of those that were scored on the same images the better half goes on (Optuna's asynchronous successive
+        halving). The dense reference and the uniform settings always do, for they are compared with.
+
+        Args:
+            candidate: What ``ask`` returned.
+            images: On how many images; one of the ``rungs`` but the last.
+            result: The accuracy, or all the metrics that the evaluator gave.
+
+        Returns:
+            Whether it is given up; then its trial is ended, and it is not told any more.
+
+        Raises:
+            ValueError: If the images are no rung, or the metric searched for is not among the metrics.
+        """
+        if images not in self.rungs[:-1]:
+            rungs = ', '.join(map(str, self.rungs[:-1])) or 'none'
+            raise ValueError(f'images is {images}, but candidates are compared after these numbers of images: {rungs}.')
+        accuracy, metrics = self._read(result)
+        if math.isnan(accuracy):
+            return False
+        keep = self._is_reference(candidate.sparsity) or candidate.sparsity in self._uniform()
+        step = _HALVING ** self.rungs.index(images)
+        scored = {'accuracy': accuracy, 'metrics': metrics}
+        if not self._ledger.give_up(candidate, step, images, scored, keep=keep):
+            return False
+        self._ledger.forget(candidate)
+        return True
 
     def tell(self, candidate: Candidate, result: float | Mapping[str, Any], seconds: float = 0.0) -> Evaluation | None:
         """Stores what an evaluation gave.
@@ -269,38 +327,22 @@ class SparsityStudy:
         Raises:
             ValueError: If the metric searched for is not among the metrics.
         """
-        from optuna.trial import TrialState
-
         accuracy, metrics = self._read(result)
         if math.isnan(accuracy):
             self.fail(candidate, f'{self.metric} is not a number')
             return None
-        trial = self._running.pop(candidate.number)
-        stored = {'accuracy': accuracy, 'metrics': metrics, 'seconds': seconds}
-        state = self._study.get_trials(deepcopy=False)[candidate.number].state
-        if state == TrialState.RUNNING:
-            trial.set_user_attr('result', stored)
-            self._study.tell(trial, [accuracy, candidate.cost])
-        else:  # taken for dead and given up by another worker
-            self._tell_late(candidate, stored)
-        return Evaluation(candidate.number, candidate.sparsity, accuracy, candidate.cost, True, metrics, seconds)
+        self._ledger.complete(candidate, {'accuracy': accuracy, 'metrics': metrics, 'seconds': seconds})
+        self._ledger.forget(candidate)
+        feasible = candidate.cost <= self.limit
+        return Evaluation(candidate.number, candidate.sparsity, accuracy, candidate.cost, feasible, metrics, seconds)
 
-    def _tell_late(self, candidate: Candidate, stored: dict[str, Any]) -> None:
-        """Adds a result whose trial was ended meanwhile as a trial of its own, where no other has one."""
-        import optuna
+    def fail(self, candidate: Candidate, reason: str) -> None:
+        """Notes that an evaluation raised; its setting is not proposed again."""
+        self._ledger.end(candidate, 'error', reason)
 
-        complete = self._study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
-        if any(vector_of(trial, self.space.layout.sites) == candidate.sparsity for trial in complete):
-            return
-        self._study.add_trial(
-            optuna.trial.create_trial(
-                values=[stored['accuracy'], candidate.cost],
-                params=self._params(candidate.sparsity),
-                distributions=self._distributions,
-                user_attrs={'result': stored, 'cost': candidate.cost, 'late_result_of': candidate.number},
-                constraints={'budget': candidate.cost - self.limit} if math.isfinite(self.limit) else None,
-            )
-        )
+    def release(self, candidate: Candidate) -> None:
+        """Gives a candidate back unevaluated, to be the first one when the search goes on."""
+        self._ledger.end(candidate, 'released', True)
 
     def _read(self, result: float | Mapping[str, Any]) -> tuple[float, dict[str, float]]:
         if not isinstance(result, Mapping):
@@ -312,78 +354,75 @@ class SparsityStudy:
                     f'the first metric that the evaluator gives, {name}, is one of the lower-is-better kind. Name the '
                     f'metric to search by with --metric; there are {", ".join(result)}.'
                 )
-            self._study.set_user_attr('metric', name)
-            with warnings.catch_warnings():
-                warnings.simplefilter('ignore')  # experimental in Optuna; only dashboards read it
-                self._study.set_metric_names([name, self.cost.name])
+            self._ledger.persist(lambda: self._note_metric(name))
         metrics = {key: float(value) for key, value in result.items() if isinstance(value, int | float)}
         return float(result[pick_metric(result, self.metric)]), metrics
 
-    def fail(self, candidate: Candidate, reason: str) -> None:
-        """Notes that an evaluation raised; its setting is not proposed again."""
-        from optuna.trial import TrialState
+    def _note_metric(self, name: str) -> None:
+        self._study.set_user_attr('metric', name)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # experimental in Optuna; only dashboards read it
+            self._study.set_metric_names([name, self.cost.name][: len(self._study.directions)])
 
-        trial = self._running.pop(candidate.number)
-        trial.set_user_attr('error', reason)
-        self._study.tell(trial, state=TrialState.FAIL)
-
-    def release(self, candidate: Candidate) -> None:
-        """Gives a candidate back unevaluated, to be the first one when the search goes on."""
-        run_again(self._study, self._study.get_trials(deepcopy=False)[candidate.number], self.space.layout.sites)
-        del self._running[candidate.number]
-
-    # The dense reference
+    # Reading
 
     @property
     def metric(self) -> str | None:
         """Full name of the metric, None before the first result."""
         return self._study.user_attrs.get('metric')
 
-    @property
-    def wants_dense(self) -> bool:
-        """Whether the dense setting is still to be evaluated for comparison, because it is no candidate itself."""
-        dense = self._dense_vector()
-        candidate = dense in self.space and self.calibration['dense'] <= self.limit
-        return not candidate and 'dense' not in self._study.user_attrs
-
-    def tell_dense(self, result: float | Mapping[str, Any], seconds: float = 0.0) -> None:
-        """Stores what the dense setting gave; it is a reference and counts as no trial."""
-        accuracy, metrics = self._read(result)
-        self._study.set_user_attr('dense', {'accuracy': accuracy, 'metrics': metrics, 'seconds': seconds})
-
-    def _dense_vector(self) -> tuple[float, ...]:
-        return (0.0,) * len(self.space.layout.sites)
-
-    # Reading
-
     def outcome(self) -> Outcome:
         """The study as it stands."""
         from optuna.trial import TrialState
 
-        trials = self._study.get_trials(deepcopy=False)
+        trials = self._ledger.persist(self._ledger.trials)
         sites = self.space.layout.sites
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        evaluations = tuple(evaluation_of(trial, sites, self.limit) for trial in complete)
-        stored = self._study.user_attrs.get('dense')
-        dense = next((e for e in evaluations if not any(e.sparsity)), None)
-        if stored:
-            cost = self.calibration['dense']
-            dense = Evaluation(-1, self._dense_vector(), cost=cost, feasible=cost <= self.limit, **stored)
+        everything = [evaluation_of(trial, sites, self.limit) for trial in complete]
+        dense = next((e for e in everything if not any(e.sparsity)), None)
+        if dense is not None and self._is_reference(dense.sparsity):
+            everything.remove(dense)
+            dense = replace(dense, number=-1)
         return Outcome(
             sites=sites,
-            evaluations=evaluations,
+            evaluations=tuple(everything),
             dense=dense,
             dense_cost=self.calibration['dense'],
-            least_cost=self.calibration['least'],
+            least_cost=self.costed.least,
+            greatest_cost=self.costed.greatest,
             limit=self.limit,
             unit=self.cost.unit,
             metric=self.metric,
             higher_is_better=self.higher_is_better,
             space_size=len(self.space),
+            feasible_size=self.feasible_size,
             trials=self.trials,
-            **vars(Counts.of(trials)),
+            **vars(Counts.of(trials, self.rungs[-1] if self.rungs else None)),
         )
 
     def close(self) -> None:
-        """Lets another process at the study."""
-        self._lock.release()
+        """Ends the signs of life, and lets others know that this process is gone."""
+        self._ledger.close()
+        self._presence.release()
+
+
+def _check(trials: int | None, rungs: Sequence[int], budget: Budget | None, heartbeat: int, grace: int) -> None:
+    """Finds arguments that are out of range.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    if trials is not None and trials < 1:
+        raise ValueError(f'trials must be at least 1, got {trials}.')
+    if rungs and budget is None:
+        raise ValueError(
+            'rungs need a budget: without one candidates are compared by accuracy and cost, and which of them to give '
+            'up cannot be told by either alone. Give a budget, or score all candidates on all images.'
+        )
+    if rungs and (len(rungs) < 2 or min(rungs) < 1 or any(a >= b for a, b in pairwise(rungs))):
+        raise ValueError(f'rungs must be ascending numbers of images, two at least, got {tuple(rungs)}.')
+    if heartbeat < 1 or grace < 2 * heartbeat:
+        raise ValueError(
+            f'heartbeat must be 1 second at least and grace twice as long, got {heartbeat} and {grace}: otherwise a '
+            f'process is taken for lost when one of its signs of life is late.'
+        )

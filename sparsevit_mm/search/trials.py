@@ -1,13 +1,14 @@
 """What Optuna's trials say, in our terms.
 
-A trial is *complete* with an accuracy and a cost; *pruned* without an evaluation, because it is over budget
-(``cost`` in its attributes) or known already (``duplicate_of``); *failed* because its evaluation raised (``error``)
-or its process was lost (no ``error``).
+A trial is *complete* with an accuracy on all images; *pruned* where it was given up after part of them
+(``stopped_at`` in its attributes), or never scored because it is over budget or known already (``reason``); *failed*
+because its evaluation raised (``error``) or its process was lost or gave it back (no ``error``).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import mean
 from typing import TYPE_CHECKING
 
 from .results import Evaluation
@@ -15,25 +16,30 @@ from .results import Evaluation
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-__all__ = ['KNOWN', 'OVER_BUDGET', 'Counts', 'Knowledge', 'evaluation_of', 'vector_of']
+__all__ = ['Counts', 'Knowledge', 'cost_of', 'evaluation_of', 'vector_of']
 
-KNOWN, OVER_BUDGET = 'known', 'over budget'
-_LATEST = 12  # measured costs that correct the estimate of the next ones
+LOSSES = 3  # of one setting with its process, after which the setting is to blame
+
+Vector = tuple[float, ...]
 
 
-def vector_of(trial: 'FrozenTrial', sites: Sequence[str]) -> tuple[float, ...] | None:
+def vector_of(trial: 'FrozenTrial', sites: Sequence[str]) -> Vector | None:
     """The setting of a trial, None where its process was lost before all of it was drawn."""
     return tuple(trial.params[site] for site in sites) if len(trial.params) == len(sites) else None
 
 
+def cost_of(trial: 'FrozenTrial') -> float | None:
+    """What a trial's setting costs, None where that was not noted yet."""
+    return trial.user_attrs.get('cost')
+
+
 def evaluation_of(trial: 'FrozenTrial', sites: Sequence[str], limit: float) -> Evaluation:
     """The result of a complete trial."""
-    accuracy, cost = trial.values
-    result = trial.user_attrs.get('result', {})
+    result, cost = trial.user_attrs.get('result', {}), cost_of(trial)
     return Evaluation(
         number=trial.number,
         sparsity=vector_of(trial, sites),
-        accuracy=accuracy,
+        accuracy=trial.values[0],
         cost=cost,
         feasible=cost <= limit,
         metrics=result.get('metrics', {}),
@@ -47,84 +53,121 @@ class Knowledge:
 
     Args:
         seen: Trial number of every setting that must not be proposed again.
-        costs: Cost of every setting that was costed.
-        over: Settings that are over budget by more than the uncertainty of the cost model.
-        correction: Cost over estimate, the median of the latest.
+        scored: Accuracy on all images, for settings that were given up an estimate by their part.
+        running: Settings that a worker is at.
+        lost: Settings to take up again, with the number of the trial that they were lost in; the longest lost first.
+        to_recover: Trials that were ended although their result is stored.
+        begun: Number of candidates that are or were evaluated, the dense reference not counted.
     """
 
-    seen: dict[tuple[float, ...], int] = field(default_factory=dict)
-    costs: dict[tuple[float, ...], float] = field(default_factory=dict)
-    over: tuple[tuple[float, ...], ...] = ()
-    correction: float = 1.0
+    seen: Mapping[Vector, int] = field(default_factory=dict)
+    scored: Mapping[Vector, float] = field(default_factory=dict)
+    running: tuple[Vector, ...] = ()
+    lost: tuple[tuple[Vector, int], ...] = ()
+    to_recover: tuple['FrozenTrial', ...] = ()
+    begun: int = 0
 
     @classmethod
-    def of(
-        cls,
-        trials: Iterable['FrozenTrial'],
-        sites: Sequence[str],
-        *,
-        surely_over: float,
-        estimate: Callable[[tuple[float, ...]], float] | None = None,
-    ) -> 'Knowledge':
+    def of(cls, trials: Iterable['FrozenTrial'], sites: Sequence[str]) -> 'Knowledge':
         """Reads the trials of a study.
 
         Args:
             trials: All of them.
             sites: Names of the sites.
-            surely_over: Cost from which a setting is over budget in spite of any noise.
-            estimate: What is to be corrected, None for exact costs.
         """
         from optuna.trial import TrialState
 
-        seen, costs, over = {}, {}, []
+        seen: dict[Vector, int] = {}
+        complete: dict[Vector, FrozenTrial] = {}
+        stopped: dict[Vector, FrozenTrial] = {}
+        running: list[Vector] = []
+        ended: list[tuple[Vector, FrozenTrial]] = []
+        references = 0
         for trial in trials:
-            sparsity = vector_of(trial, sites)
-            if sparsity is None or trial.state == TrialState.WAITING:
+            vector, attrs = vector_of(trial, sites), trial.user_attrs
+            if vector is None or trial.state == TrialState.WAITING or attrs.get('reason') == 'duplicate':
                 continue
-            interrupted = trial.state == TrialState.FAIL and 'error' not in trial.user_attrs
-            if not interrupted and 'duplicate_of' not in trial.user_attrs:
-                seen.setdefault(sparsity, trial.number)
-            cost = trial.user_attrs.get('cost')
-            if cost is not None:
-                costs[sparsity] = cost
-                if cost > surely_over:
-                    over.append(sparsity)
-        latest = list(costs.items())[-_LATEST:] if estimate else []
-        ratios = [cost / estimate(sparsity) for sparsity, cost in latest]
-        return cls(seen, costs, tuple(over), median(ratios) if ratios else 1.0)
+            if trial.state == TrialState.FAIL and 'error' not in attrs:
+                ended.append((vector, trial))
+                continue
+            seen.setdefault(vector, trial.number)
+            if trial.state == TrialState.COMPLETE:
+                complete[vector] = trial
+            elif 'stopped_at' in attrs:
+                stopped[vector] = trial
+            elif trial.state == TrialState.RUNNING:
+                running.append(vector)
+            references += attrs.get('reference', False) and trial.state in (TrialState.COMPLETE, TrialState.RUNNING)
+        losses = Counter(vector for vector, trial in ended if 'released' not in trial.user_attrs)
+        lost = {vector: trial.number for vector, trial in ended if vector not in seen and losses[vector] < LOSSES}
+        seen |= {vector: trial.number for vector, trial in ended if vector not in seen and losses[vector] >= LOSSES}
+        return cls(
+            seen=seen,
+            scored={v: trial.values[0] for v, trial in complete.items()} | _estimates(complete.values(), stopped),
+            running=tuple(running),
+            lost=tuple(lost.items()),
+            to_recover=tuple(t for v, t in ended if 'result' in t.user_attrs and v not in complete),
+            begun=len(complete) + len(stopped) + len(running) - references,
+        )
 
-    def does_more_than_one_over_budget(self, sparsity: Sequence[float]) -> bool:
-        """Whether a setting is nowhere sparser than one that was measured over budget."""
-        return any(all(s <= o for s, o in zip(sparsity, over)) for over in self.over)
+
+def _estimates(complete: Iterable['FrozenTrial'], stopped: Mapping[Vector, 'FrozenTrial']) -> dict[Vector, float]:
+    """What settings would have scored that were given up: their last score, and what others gained from there on."""
+    gains: dict[int, list[float]] = {}
+    for trial in complete:
+        for step, value in trial.intermediate_values.items():
+            gains.setdefault(step, []).append(trial.values[0] - value)
+    return {
+        vector: trial.intermediate_values[trial.last_step] + mean(gains.get(trial.last_step, [0.0]))
+        for vector, trial in stopped.items()
+        if trial.last_step is not None
+    }
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many trials ended without a result.
+    """How trials ended.
 
     Args:
-        over_budget: Proposals over budget.
-        duplicates: Proposals that were known already.
-        failed: Numbers of the trials whose evaluation raised.
-        interrupted: Trials that were lost with their process, or given back.
+        duplicates: Those whose setting another worker had scored meanwhile.
+        failed: Numbers of those whose evaluation raised.
+        interrupted: Those that were lost with their process, or given back.
+        stopped_early: Those that were given up after part of the images.
+        saved: Fraction of the images of all candidates that this spared.
+        workers: Processes that evaluated something.
     """
 
-    over_budget: int
     duplicates: int
     failed: tuple[int, ...]
     interrupted: int
+    stopped_early: int
+    saved: float
+    workers: int
 
     @classmethod
-    def of(cls, trials: Sequence['FrozenTrial']) -> 'Counts':
-        """Counts the trials of a study, and the proposals that never became trials."""
+    def of(cls, trials: Sequence['FrozenTrial'], images: int | None) -> 'Counts':
+        """Counts the trials of a study.
+
+        Args:
+            trials: All of them.
+            images: Images that a candidate is scored on, None where that is not known.
+        """
         from optuna.trial import TrialState
 
-        pruned = [trial.user_attrs for trial in trials if trial.state == TrialState.PRUNED]
         failed = [trial for trial in trials if trial.state == TrialState.FAIL]
-        rejected = [trial.user_attrs.get('rejected', {}) for trial in trials]
+        stopped = [trial.user_attrs['stopped_at'] for trial in trials if 'stopped_at' in trial.user_attrs]
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        candidates = sum(not trial.user_attrs.get('reference', False) for trial in complete) + len(stopped)
+        spared = sum(1 - done / images for done in stopped) if images else 0.0
         return cls(
-            over_budget=sum('cost' in attrs for attrs in pruned) + sum(r.get(OVER_BUDGET, 0) for r in rejected),
-            duplicates=sum('duplicate_of' in attrs for attrs in pruned) + sum(r.get(KNOWN, 0) for r in rejected),
+            duplicates=sum(trial.user_attrs.get('reason') == 'duplicate' for trial in trials),
             failed=tuple(trial.number for trial in failed if 'error' in trial.user_attrs),
             interrupted=sum('error' not in trial.user_attrs for trial in failed),
+            stopped_early=len(stopped),
+            saved=spared / candidates if candidates else 0.0,
+            workers=len({worker for worker in _workers(complete)}) or 1,
         )
+
+
+def _workers(trials: Iterable['FrozenTrial']) -> Iterator[str]:
+    return (trial.user_attrs['worker'] for trial in trials if 'worker' in trial.user_attrs)

@@ -44,6 +44,14 @@ def test_from_dict_refuses_other_fields():
         Environment.from_dict(values)
 
 
+def test_of_a_device_elsewhere_little_has_to_be_known():
+    phone = Environment.elsewhere(device='onnxruntime', device_name='a phone', dtype='int8', batch=1, shape=[48, 64])
+    assert phone.describe() == 'a phone, int8, batch 1, 48x64 pixels'
+    assert Environment.from_dict(phone.to_dict()) == phone
+    with pytest.raises(ValueError, match='missing batch, shape; unknown speed'):
+        Environment.elsewhere(device_name='a phone', dtype='int8', speed=3)
+
+
 def test_describe_names_what_counts():
     text = replace(_environment(), threads=1).describe()
     assert '1 thread,' in text and '800x1344' in text and 'batch 2' in text and 'float32' in text

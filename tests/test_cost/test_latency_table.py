@@ -29,6 +29,13 @@ def test_least_is_that_of_an_allowed_setting() -> None:
     assert slow.least == slow.predict((0.5, 0, 0)) == 1 + 2 + 8 + 2
 
 
+def test_spread_is_that_of_the_sum_where_it_is_most() -> None:
+    assert made_up().spread is None
+    median = (4.0, 3.0, 2.0)
+    site = SiteLatency(median, q1=(4.0, 2.5, 2.0), q3=(4.0, 3.5, 2.1))
+    assert replace(made_up(), sites=(site,) * 3).spread == pytest.approx(3 / (1 + 9))
+
+
 def test_more_than_was_measured_is_not_guessed() -> None:
     with pytest.raises(ValueError, match=r'sparsity of stage2\.pair2 is 0\.6, .* measured from 0 to 0\.5: measure one'):
         made_up().predict((0, 0, 0.6))

@@ -10,7 +10,7 @@ from torch import nn
 
 from sparsevit_mm.cost import LatencyTable, block_clock, measure_latency_table
 from sparsevit_mm.cost.block_clock import BlockClock
-from sparsevit_mm.cost.measure_table import staircases
+from sparsevit_mm.cost.measure_table import passes_of_a_round, staircases
 from sparsevit_mm.models import DynamicSwin, PrunedViT, SparseSwin
 from sparsevit_mm.sparsity import SparsityLayout
 
@@ -45,7 +45,10 @@ def test_a_table_of_each_family(family: str) -> None:
     assert table.environment.threads == 1 and table.environment.shape == (64, 96)
     table.require(backbone, device='cpu', shape=(64, 96), threads=1)
     assert LatencyTable.from_dict(table.to_dict()) == table
-    assert progress == [(1, 2), (2, 2)]
+    total = passes_of_a_round(backbone, CHOICES, 3)
+    assert progress == [(done, total) for done in range(1, total + 1)], (
+        'two rounds of settings, each run once and timed once'
+    )
     assert backbone.training and set(backbone.sparsity) == {0.25} and torch.get_num_threads() == threads
     assert all('forward' not in vars(module) for module in backbone.modules())
 

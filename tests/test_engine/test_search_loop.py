@@ -1,4 +1,5 @@
 import csv
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from tiny_segmentation import make_project
 
 from sparsevit_mm.apis import load_config, sparsify_config
 from sparsevit_mm.config import drop_pretrained
+from sparsevit_mm.cost import LatencyTable
 from sparsevit_mm.models import find_sparse_backbone
 from sparsevit_mm.models.checkpoints import load_into
 from sparsevit_mm.runs import build_runner
@@ -86,10 +88,30 @@ def test_latency_budget(project, tmp_path):
     runner = search_runner(project, tmp_path, budget='10s', budget_metric='latency', trials=1, shape=(32, 32))
     runner.test()
     study = runner.test_loop.session.study
-    record = study.calibration['records']['dense']
-    assert study.calibration['dense'] == record['median'] > 0
-    assert record['environment']['shape'] == [32, 32]
-    assert 'quartiles' in (tmp_path / 'report.md').read_text()
+    table = LatencyTable.load(tmp_path / 'latency_table.json')
+    assert study.calibration['dense'] == table.dense > 0 and table.environment.shape == (32, 32)
+    assert len(table.check) == 9, 'all settings that there are'
+    report = (tmp_path / 'report.md').read_text()
+    assert 'Measured' in report and 'off by' in report and 'rounds' in report
+    assert [m.sparsity for m in runner.test_loop.session.measured] == [(0.0, 0.0)], 'nothing else was found'
+
+
+def test_latency_of_the_whole_model(project, tmp_path):
+    options = dict(budget='10s', budget_metric='latency', trials=1, shape=(32, 32), whole_model=True)
+    runner = search_runner(project, tmp_path, **options)
+    runner.test()
+    calibration = runner.test_loop.session.study.calibration
+    assert calibration['dense'] == calibration['model_rest'] + LatencyTable.from_dict(calibration['table']).dense
+    assert 'latency of the whole model' in (tmp_path / 'best_config.py').read_text()
+
+
+def test_weak_candidates_are_given_up_early(project, tmp_path):
+    runner = search_runner(project, tmp_path, budget=0.9, trials=6, search_images=8, rungs=(0.25, 0.5))
+    runner.test()
+    outcome = runner.test_loop.outcome
+    assert outcome.stopped_early > 0 and outcome.saved > 0
+    assert len(outcome.evaluations) + outcome.stopped_early == 6
+    assert 'Stopped early' in (tmp_path / 'report.md').read_text()
 
 
 def test_resumes_without_evaluating_again(project, tmp_path):
@@ -108,20 +130,37 @@ def test_other_weights_are_another_study(project, tmp_path):
         runner.test()
 
 
-def test_interrupt_leaves_a_report_and_the_candidate(project, tmp_path):
-    @HOOKS.register_module(force=True)
+def press_ctrl_c(times):
+    """A hook that presses it so often in the third evaluation: that of the second candidate after the dense one."""
+
+    @HOOKS.register_module(name='CtrlC', force=True)
     class CtrlC(Hook):
         epochs = 0
 
-        def after_test_epoch(self, runner, metrics=None):
+        def before_test_epoch(self, runner):
             CtrlC.epochs += 1
-            if CtrlC.epochs == 4:
-                raise KeyboardInterrupt
+            for _ in range(times if CtrlC.epochs == 3 else 0):
+                signal.raise_signal(signal.SIGINT)
 
-    runner = search_runner(project, tmp_path, lambda cfg: cfg.update(custom_hooks=[dict(type='CtrlC')]))
+    return lambda cfg: cfg.update(custom_hooks=[dict(type='CtrlC')])
+
+
+def test_ctrl_c_finishes_the_candidate(project, tmp_path):
+    runner = search_runner(project, tmp_path, press_ctrl_c(1))
+    runner.test()
+    assert len(runner.test_loop.outcome.evaluations) == 2
+    assert (tmp_path / 'report.html').exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    runner = search_runner(project, tmp_path, resume=True)
+    runner.test()
+    assert len(runner.test_loop.outcome.evaluations) == 5 and runner.test_loop.outcome.interrupted == 0
+
+
+def test_second_ctrl_c_gives_the_candidate_back(project, tmp_path):
+    runner = search_runner(project, tmp_path, press_ctrl_c(2))
     with pytest.raises(KeyboardInterrupt):
         runner.test()
-    assert '2 of 5' in (tmp_path / 'report.md').read_text()
+    assert 'Candidates: 1 of 5' in (tmp_path / 'report.md').read_text().replace('*', '')
     runner = search_runner(project, tmp_path, resume=True)
     runner.test()
     outcome = runner.test_loop.outcome

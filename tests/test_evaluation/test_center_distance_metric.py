@@ -1,8 +1,15 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from mmengine.runner import Runner
+from mmengine.structures import InstanceData
+from tiny_nuscenes import make_nuscenes
 
+from sparsevit_mm.apis import load_config, sparsify_config
 from sparsevit_mm.evaluation.center_distance_metric import CenterDistanceMetric, Centers, center_distance_ap
+from sparsevit_mm.runs import build_runner
 
 
 def _centers(images: list[int], places: list[tuple[float, float]], scores: list[float] | None = None) -> Centers:
@@ -97,3 +104,58 @@ def test_needs_ground_truth_with_the_images() -> None:
 def test_rejects_distances(options: dict) -> None:
     with pytest.raises(ValueError, match='distances in metres above 0'):
         CenterDistanceMetric(**options)
+
+
+def test_ground_of_a_lidar_is_another_plane() -> None:
+    structures = pytest.importorskip('mmdet3d.structures')
+    boxes = structures.LiDARInstance3DBoxes(torch.tensor([[10.0, 5, 1, 4, 2, 1.5, 0]]))
+    beside = structures.LiDARInstance3DBoxes(torch.tensor([[10.0, 8, 1, 4, 2, 1.5, 0]]))
+    metric = CenterDistanceMetric(thresholds=(2.0, 4.0))
+    metric.dataset_meta = dict(classes=('car',))
+    truth = dict(gt_bboxes_3d=boxes, gt_labels_3d=np.array([0]))
+    found = dict(bboxes_3d=beside, labels_3d=torch.tensor([0]), scores_3d=torch.tensor([0.9]))
+    metric.process({}, [dict(eval_ann_info=truth, pred_instances_3d=found)])
+    assert metric.evaluate(1)['center_distance/mAP'] == pytest.approx(50), '3 m to the side'
+
+
+class TestNuScenes:
+    """Data set, model and metric together, on a part of a training set in nuScenes' format."""
+
+    @pytest.fixture
+    def runner(self, tmp_path: Path) -> Runner:
+        pytest.importorskip('mmdet3d')
+        cfg = sparsify_config(load_config(make_nuscenes(tmp_path / 'nuscenes')), 0.5)
+        cfg.work_dir = str(tmp_path / 'work')
+        cfg.test_dataloader.dataset.ann_file = cfg.train_dataloader.dataset.ann_file
+        cfg.test_evaluator = dict(type='sparsevit_mm.CenterDistanceMetric')
+        for part in ('dataloader', 'evaluator', 'cfg'):
+            cfg.pop(f'train_{part}', None), cfg.pop(f'val_{part}')
+        cfg.pop('optim_wrapper'), cfg.pop('param_scheduler')
+        return build_runner(cfg)
+
+    def test_scores_a_detector(self, runner: Runner) -> None:
+        scores = runner.test()
+        assert set(scores) == {f'center_distance/{name}' for name in ('mAP', 'car_AP', 'pedestrian_AP')}
+        assert 0 <= scores['center_distance/mAP'] < 50, 'the weights are not trained'
+
+    def test_scores_what_is_right_and_what_is_not(self, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+        metainfo = runner.test_loop.dataloader.dataset.metainfo
+        shifted = 0.0
+
+        def answer(batch: dict) -> list:
+            """The truth, with pedestrians moved away from the camera."""
+            for sample in batch['data_samples']:
+                truth = sample.eval_ann_info
+                labels = torch.as_tensor(truth['gt_labels_3d'])
+                boxes = truth['gt_bboxes_3d'].clone()
+                boxes.tensor[labels == metainfo['classes'].index('pedestrian'), 2] += shifted
+                scores = torch.ones(len(labels))
+                sample.pred_instances_3d = InstanceData(bboxes_3d=boxes, labels_3d=labels, scores_3d=scores)
+            return batch['data_samples']
+
+        monkeypatch.setattr(runner.model, 'test_step', answer)
+        assert runner.test()['center_distance/mAP'] == pytest.approx(100)
+        shifted = 1.5
+        scores = runner.test()
+        assert scores['center_distance/car_AP'] == pytest.approx(100)
+        assert scores['center_distance/pedestrian_AP'] == pytest.approx(50), 'right at 2 and 4 m'

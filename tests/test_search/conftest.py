@@ -1,6 +1,6 @@
 import pytest
 from quick_sqlite import quick_sqlite
-from search_problem import ExactCost, NoisyCost
+from search_problem import LinearCost
 
 from sparsevit_mm.sparsity import SparsityLayout, SparsitySpace
 
@@ -16,9 +16,4 @@ def space():
 
 @pytest.fixture
 def cost():
-    return ExactCost()
-
-
-@pytest.fixture
-def noisy_cost():
-    return NoisyCost()
+    return LinearCost()

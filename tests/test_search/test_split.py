@@ -4,56 +4,12 @@ import pickle
 
 import pytest
 from mmengine.config import Config
+from split_project import cfg, coco, ids_of, split
 
-from sparsevit_mm.apis import init_scope, load_config
-from sparsevit_mm.search.split import split_for_search
+from sparsevit_mm.apis import init_scope
+from sparsevit_mm.search.split import Rung, split_for_search
 
-
-def coco(number):
-    return {
-        'images': [{'id': 10 + i, 'file_name': f'{i}.jpg', 'height': 8, 'width': 8} for i in range(number)],
-        'annotations': [
-            {'id': i, 'image_id': 10 + i // 2, 'category_id': 1, 'bbox': [0, 0, 4, 4]} for i in range(2 * number)
-        ],
-        'categories': [{'id': 1, 'name': 'digit'}],
-    }
-
-
-@pytest.fixture
-def cfg(tmp_path):
-    """A detection config in mmdet's manner, with ten training and four validation images."""
-    for name, number in (('train', 10), ('val', 4)):
-        (tmp_path / f'{name}.json').write_text(json.dumps(coco(number)))
-
-    def loader(name, pipeline):
-        dataset = dict(type='CocoDataset', data_root=str(tmp_path), ann_file=f'{name}.json', pipeline=pipeline)
-        return dict(batch_size=3, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True), dataset=dataset)
-
-    train = loader('train', [dict(type='RandomFlip')])
-    train['dataset'] = dict(type='RepeatDataset', times=3, dataset={**train['dataset'], 'filter_cfg': dict(min_size=9)})
-    val = loader('val', [dict(type='Resize')])
-    return Config(
-        dict(
-            train_dataloader=train,
-            val_dataloader=val,
-            test_dataloader=copy.deepcopy(val),
-            val_evaluator=dict(
-                type='CocoMetric', ann_file=f'{tmp_path}/val.json', format_only=True, outfile_prefix='x'
-            ),
-        )
-    )
-
-
-@pytest.fixture
-def split(cfg, tmp_path):
-    def choose(**options):
-        return split_for_search(cfg, **{'images': 4, 'seed': 0, 'folder': tmp_path / 'work', **options})
-
-    return choose
-
-
-def ids_of(path):
-    return [image['id'] for image in json.loads(path.read_text())['images']]
+__all__ = ['cfg', 'split']
 
 
 class TestCoco:
@@ -100,6 +56,10 @@ class TestCoco:
         assert split().fingerprint == same
         assert split(seed=1).fingerprint != same != split(images=5).fingerprint
 
+    def test_no_images(self, split):
+        with pytest.raises(ValueError, match='number of search images must be at least 1, got 0'):
+            split(images=0)
+
     def test_only_the_first_rank_writes(self, split, tmp_path):
         split(write=False)
         assert not (tmp_path / 'work').exists()
@@ -117,82 +77,123 @@ def test_infos_of_mmdet3d(cfg, tmp_path):
     assert chosen.evaluator == dict(type='KittiMetric', ann_file=str(tmp_path / 'search_split.pkl'))
 
 
-def test_own_dataloader(cfg, split, tmp_path):
-    cfg.search_dataloader = dict(dataset=dict(type='CocoDataset', ann_file='mine.json'), batch_size=1)
-    with pytest.raises(ValueError, match='search_dataloader, but no search_evaluator'):
-        split()
-    cfg.search_evaluator = dict(type='CocoMetric', ann_file='mine.json')
-    chosen = split()
-    assert chosen.dataloader == cfg.search_dataloader and chosen.evaluator == cfg.search_evaluator
-    assert 'mine.json' in chosen.description
-    cfg.search_dataloader.dataset = copy.deepcopy(cfg.test_dataloader.dataset)
-    with pytest.raises(ValueError, match='search_dataloader and test_dataloader both read'):
-        split()
+class TestRungs:
+    def test_first_images_are_a_random_part_of_the_next(self, split, tmp_path):
+        chosen = split(images=8, rungs=(2, 0.5))
+        assert [rung.images for rung in chosen.rungs] == [2, 4, 8]
+        work = tmp_path / 'work'
+        files = [work / f'search_split{part}.json' for part in ('_2', '_4', '')]
+        assert [rung.evaluator['ann_file'] for rung in chosen.rungs] == list(map(str, files))
+        two, four, all_ids = map(ids_of, files)
+        split(images=8, folder=tmp_path / 'plain')
+        plain = ids_of(tmp_path / 'plain' / 'search_split.json')
+        assert all_ids[:2] == two and all_ids[:4] == four and len(set(all_ids)) == 8
+        assert set(all_ids) == set(plain), 'the same images as without rungs'
+        part = json.loads(files[0].read_text())
+        assert {a['image_id'] for a in part['annotations']} == set(two) and len(part['annotations']) == 4
+
+    def test_first_images_are_those_of_the_seed(self, split, tmp_path):
+        firsts = set()
+        for seed in range(10):
+            split(images=8, rungs=(1,), seed=seed)
+            firsts.add(ids_of(tmp_path / 'work' / 'search_split_1.json')[0])
+        assert len(firsts) > 3, 'not the first of the data set each time'
+        split(images=8, rungs=(1, 4), seed=9)
+        assert ids_of(tmp_path / 'work' / 'search_split_1.json')[0] in firsts
+
+    def test_all_images_are_the_last_rung(self, split):
+        for chosen in (split(), split(rungs=(2,))):
+            assert chosen.rungs[-1] == Rung(4, chosen.evaluator)
+        assert len(split().rungs) == 1
+
+    def test_those_that_coincide_are_left_out(self, split):
+        assert [rung.images for rung in split(images=3, rungs=(0.1, 0.2, 0.5, 3, 40)).rungs] == [1, 2, 3]
+        plain = split()
+        assert split(rungs=(4, 100)) == plain
+
+    def test_description_and_fingerprint_tell_of_them(self, split):
+        plain = split(images=8)
+        assert 'rungs' not in plain.fingerprint and 'stopped' not in plain.description
+        two, one = split(images=8, rungs=(2, 4)), split(images=8, rungs=(0.25,))
+        assert two.description == f'{plain.description}; candidates are stopped after 2 or 4 of them'
+        assert one.description.endswith('; candidates are stopped after 2 of them')
+        assert two.fingerprint == {**plain.fingerprint, 'rungs': [2, 4]}
+        assert one.fingerprint == split(images=8, rungs=(2,)).fingerprint
+
+    @pytest.mark.parametrize('rung', [0, -3, 0.0, 1.0, 2.5, -0.1, True, '10', float('nan')])
+    def test_out_of_range(self, split, rung):
+        with pytest.raises(ValueError, match=f'rungs has {rung!r}, but a rung is a fraction .* between 0 and 1'):
+            split(rungs=(0.25, rung))
+
+    def test_out_of_order(self, split):
+        with pytest.raises(ValueError, match=r'rungs must ascend, but 0\.25 of 8 images comes after 4'):
+            split(images=8, rungs=(4, 0.25))
+
+    def test_only_the_first_rank_writes(self, split, tmp_path):
+        split(write=False, rungs=(2,))
+        assert not (tmp_path / 'work').exists()
 
 
-class TestRefusals:
-    def test_reported_set(self, cfg, split):
-        cfg.train_dataloader.dataset.dataset.ann_file = 'val.json'
-        with pytest.raises(ValueError, match=r'both read .*val\.json.*must not choose by the set that is reported'):
+class TestOwnImages:
+    @pytest.fixture
+    def own(self, cfg, tmp_path):
+        (tmp_path / 'mine.json').write_text(json.dumps(coco(6)))
+        cfg.search_dataloader = copy.deepcopy(cfg.val_dataloader)
+        cfg.search_dataloader.dataset.ann_file = 'mine.json'
+        cfg.search_dataloader.sampler.shuffle = False
+        cfg.search_evaluator = dict(type='VOCMetric')
+        return cfg
+
+    def test_are_taken_as_they_are(self, own, split):
+        chosen = split()
+        assert chosen.dataloader == own.search_dataloader and chosen.evaluator == own.search_evaluator
+        assert chosen.rungs == (Rung(None, chosen.evaluator),)
+        assert 'mine.json' in chosen.description and 'rungs' not in chosen.fingerprint
+
+    def test_have_an_evaluator(self, own, split):
+        own.pop('search_evaluator')
+        with pytest.raises(ValueError, match='search_dataloader, but no search_evaluator'):
             split()
 
-    def test_missing_file(self, cfg, split):
-        cfg.train_dataloader.dataset.dataset.ann_file = 'nowhere.json'
-        with pytest.raises(ValueError, match=r'training set is missing: there is no .*nowhere\.json'):
+    def test_are_not_those_that_are_reported(self, own, split):
+        own.search_dataloader.dataset = copy.deepcopy(own.test_dataloader.dataset)
+        with pytest.raises(ValueError, match='search_dataloader and test_dataloader both read'):
             split()
 
-    def test_empty_file(self, split, tmp_path):
-        (tmp_path / 'train.json').write_text(json.dumps(coco(0)))
-        with pytest.raises(ValueError, match=r'training set is empty: .*train\.json'):
+    def test_may_be_of_several_sets_none_of_them_reported(self, own, split):
+        mine = own.search_dataloader.dataset
+        own.search_dataloader.dataset = dict(type='ConcatDataset', datasets=[mine, copy.deepcopy(mine)])
+        assert 'mine.json' in split().description
+        own.search_dataloader.dataset.datasets[1].ann_file = 'val.json'
+        with pytest.raises(ValueError, match=r'search_dataloader and test_dataloader both read .*val\.json'):
             split()
 
-    def test_damaged_file(self, split, tmp_path):
-        (tmp_path / 'train.json').write_text('{"images": [')
-        with pytest.raises(ValueError, match=r'annotation file .*train\.json cannot be read'):
+    def test_are_there(self, own, split, tmp_path):
+        (tmp_path / 'mine.json').unlink()
+        with pytest.raises(ValueError, match=r'search set is missing: there is no .*mine\.json.*search_dataloader'):
             split()
 
-    def test_no_training_set(self, cfg, split):
-        cfg.pop('train_dataloader')
-        with pytest.raises(ValueError, match=r'no train_dataloader.*search_dataloader and search_evaluator'):
-            split()
+    def test_are_scored_in_steps(self, own, split):
+        init_scope(Config(dict(default_scope='mmdet')))
+        own.search_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=own.search_dataloader.dataset)
+        own.search_dataloader.dataset.dataset.update(pipeline=[], data_prefix=dict(img=''))
+        chosen = split(rungs=(0.25, 5))
+        assert [rung.images for rung in chosen.rungs] == [3, 5, 12]
+        assert all(rung.evaluator == own.search_evaluator for rung in chosen.rungs)
+        assert chosen.description.endswith('candidates are stopped after 3 or 5 of its 12 images')
+        assert chosen.fingerprint == {**split().fingerprint, 'rungs': [3, 5]}
 
-    def test_several_sets(self, cfg, split):
-        cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[cfg.train_dataloader.dataset])
-        with pytest.raises(ValueError, match='ConcatDataset of several'):
-            split()
+    @pytest.mark.parametrize(
+        'evaluator',
+        [dict(type='CocoMetric', ann_file='mine.json'), [dict(type='VOCMetric'), dict(type='NuScenesMetric')]],
+    )
+    def test_in_steps_only_if_no_metric_misses_the_others(self, own, split, evaluator):
+        own.search_evaluator = evaluator
+        assert split().rungs[0].images is None
+        with pytest.raises(ValueError, match=r'count as misses. Leave multi-fidelity off, or take search_dataloader'):
+            split(rungs=(2,))
 
-    @pytest.mark.parametrize('name', ['NuScenesMetric', 'mmdet.CocoPanopticMetric'])
-    def test_metric_of_a_whole_set(self, cfg, split, name):
-        cfg.val_evaluator = [dict(type=name, ann_file='x')]
-        with pytest.raises(ValueError, match=f'{name.split(".")[-1]} cannot score a part'):
-            split()
-
-    def test_metric_with_a_file_for_a_set_without(self, cfg, split, tmp_path):
-        (tmp_path / 'train.txt').write_text('1\n')
-        cfg.train_dataloader.dataset.dataset.update(
-            ann_file='train.txt', type='BaseSegDataset', metainfo=dict(classes=['a'])
-        )
-        init_scope(Config(dict(default_scope='mmseg')))
-        with pytest.raises(ValueError, match='CocoMetric reads an annotation file'):
-            split(images=1)
-
-
-@pytest.mark.data
-@pytest.mark.parametrize(
-    ('name', 'total'),
-    [
-        ('mask-rcnn_swin-t-p4-w7_fpn_24e_coco-mini', 100),
-        ('upernet_swin-t-p4-w7_4k_camvid-360x480', 367),
-        ('pgd_swin-t-p4-w7_fpn_48e_kitti-mini-mono3d', 25),
-    ],
-)
-def test_real_sets_are_read_in_part(name, total, tmp_path, data_root):
-    from mmengine.runner import Runner
-
-    cfg = load_config(data_root.parent / 'configs' / 'sparsevit' / f'{name}.py')
-    init_scope(cfg)
-    chosen = split_for_search(cfg, images=3, seed=0, folder=tmp_path)
-    assert f'3 of {total} training images' in chosen.description
-    dataset = Runner.build_dataloader({**chosen.dataloader, 'num_workers': 0, 'persistent_workers': False}).dataset
-    assert len(dataset) == 3
-    assert dataset[0]['data_samples'].img_path
+    def test_in_steps_only_in_one_order(self, own, split):
+        own.search_dataloader.sampler.shuffle = True
+        with pytest.raises(ValueError, match=r'search_dataloader has the sampler .*shuffle=False.*multi-fidelity off'):
+            split(rungs=(2,))

@@ -2,7 +2,10 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
@@ -20,6 +23,9 @@ from ...search.report import format_sparsity
 from ...search.results import Candidate, Outcome
 from ...search.session import SearchOptions, SearchSession
 from ...search.split import split_for_search
+from ..search_pictures import draw_samples
+from .interrupt import finish_on_interrupt
+from .scoring import Scorer
 
 __all__ = ['SparsitySearchLoop']
 
@@ -35,30 +41,38 @@ class SparsitySearchLoop(TestLoop):
     the evaluator that the runner hands over, which hold the reported set, are left alone. Under a launcher all
     ranks score a candidate together; the first one asks, measures and tells.
 
-    In the work dir it leaves ``study.sqlite3``, ``report.md``, ``pareto.png``, ``pareto.csv``, ``candidates.csv``
-    and ``best_config.py``, which are written again whenever something better is found.
+    Any number of processes on any machines may work at one study: started by the same command on a ``storage`` that all
+    of them reach. In the work dir it leaves the study where there is no other storage, ``report.html`` and
+    ``report.md`` with their pictures and tables, and ``best_config.py`` (without a budget a config for every setting of
+    the front), which are written again whenever something better is found.
 
     Args:
         runner: The runner, with the weights to search on.
         dataloader: Not used; the reported set.
         evaluator: Not used; that of the reported set.
-        search_images: Number of training images to score on, None for half of them, 500 at most.
         fp16: Whether to score under autocast to half precision.
         **options: The rest:
 
             - ``budget``: the most that a setting may cost, a fraction of dense such as .6, or ``'30ms'``,
               ``'60G'``; None searches the whole front.
-            - ``budget_metric``: what is counted, ``'latency'`` or ``'macs'`` of the backbone.
-            - ``trials``: evaluations in all, those of a resumed study included.
+            - ``budget_metric``: what is counted, ``'latency'`` by a table of the device, or ``'macs'``.
+            - ``trials``: candidates in all, those of other processes and of a resumed study included.
+            - ``search_images``: training images to score on, None for half of them, 500 at most.
+            - ``rungs``: fractions or numbers of images after which weak candidates are given up.
             - ``metric``: name among what the evaluator gives, None for its primary one.
             - ``higher_is_better``: direction of the metric, None to tell it by its name.
             - ``choices``: sparsities that a site may have.
             - ``shape``: height and width in pixels that the cost is meant for, None for those of the first image.
             - ``batch``, ``dtype``, ``device``: of the latency; the device is the model's if it is None.
+            - ``latency_table``: file of a table of the device, None to measure one; ``foreign``: whether it may be of
+              another device than this one.
+            - ``whole_model``: whether the latency is that of the whole model.
             - ``seed``: of the search and of the choice of images.
-            - ``population``: evaluations in a generation, None to choose by the number of trials.
+            - ``initial``: candidates that are spread over the space before what is known decides.
             - ``storage``: URL of the database, None for ``study.sqlite3`` in the work dir.
             - ``study_name``: name of the study in the database.
+            - ``heartbeat``, ``grace``: seconds between signs of life, and of silence until others take up what a
+              process was at.
             - ``resume``: whether to go on with the study that is there.
             - ``config``, ``cfg_options``: the file that ``best_config.py`` inherits, None for the runner's, and
               what the command line changed in it.
@@ -74,7 +88,6 @@ class SparsitySearchLoop(TestLoop):
         dataloader: DataLoader | dict,
         evaluator: Evaluator | dict | list,
         *,
-        search_images: int | None = None,
         fp16: bool = False,
         **options: Any,
     ) -> None:
@@ -82,17 +95,25 @@ class SparsitySearchLoop(TestLoop):
         unknown = [name for name in options if name not in known]
         if unknown or 'budget' not in options:
             what = f'has no option {unknown[0]!r}' if unknown else 'needs a budget'
-            raise ValueError(f'SparsitySearchLoop {what}; it takes search_images, fp16, {", ".join(known)}.')
+            raise ValueError(f'SparsitySearchLoop {what}; it takes fp16, {", ".join(known)}.')
         self.options = SearchOptions(**options)
         self.session: SearchSession | None = None  # on the first rank
         self.outcome: Outcome | None = None
         self.split = _on_main(
-            lambda: split_for_search(runner.cfg, images=search_images, seed=self.options.seed, folder=runner.work_dir)
+            lambda: split_for_search(
+                runner.cfg,
+                images=self.options.search_images,
+                seed=self.options.seed,
+                folder=runner.work_dir,
+                rungs=self.options.rungs,
+            )
         )
         super().__init__(runner, self.split.dataloader, self.split.evaluator, fp16)
 
     def run(self) -> dict[str, float]:
-        """Searches until the evaluations are made, and writes the files.
+        """Searches until the candidates are tried, and writes the files.
+
+        Ctrl-C ends it after the candidate that it is at; a second one at once.
 
         Returns:
             The metric and the cost of the best setting within the budget, empty if there is none.
@@ -103,26 +124,50 @@ class SparsitySearchLoop(TestLoop):
         """
         backbone = find_sparse_backbone(_unwrap(self.runner.model))
         before = backbone.sparsity
-        _on_main(lambda: self._open(backbone))
-        try:
-            self._search(backbone)
-        finally:
-            backbone.sparsity = before
-            if self.session:
-                self.outcome = self.session.close()
+        live = None if is_main_process() else False
+        with SearchProgress(self.options.trials, live=live) as progress, finish_on_interrupt() as interrupted:
+            _on_main(lambda: self._open(backbone, progress))
+            try:
+                self._search(backbone, progress, interrupted)
+                _on_main(lambda: self._finish(backbone, progress))
+            except BaseException:
+                self._close(keep_error=True)
+                raise
+            finally:
+                backbone.sparsity = before
+            self._close()
         return _on_main(self._found)
+
+    def _close(self, keep_error: bool = False) -> None:
+        """Writes the files and leaves the study; an error that led here must not be hidden by another one."""
+        if self.session is None:
+            return
+        try:
+            self.outcome = self.session.close()
+        except Exception as error:
+            if not keep_error:
+                raise
+            print_log(f'the report could not be written: {error}', logger='current', level=logging.WARNING)
 
     def _found(self) -> dict[str, float]:
         best = self.outcome.best
         return {self.outcome.metric or 'accuracy': best.accuracy, 'cost': best.cost} if best else {}
 
-    def _open(self, backbone: nn.Module) -> None:
+    def _open(self, backbone: nn.Module, progress: SearchProgress) -> None:
         model = _unwrap(self.runner.model)
-        shape = tuple(self.options.shape or self._image_shape(model))
         self.session = SearchSession(
-            self.runner.cfg, model, backbone, self.split, self.options, shape, self.runner.work_dir
+            self.runner.cfg,
+            model,
+            backbone,
+            self.split,
+            self.options,
+            tuple(self.options.shape or self._image_shape(model)),
+            self.runner.work_dir,
+            on_progress=progress.measured,
+            on_wait=progress.wait,
         )
-        print_log(self.session.describe(), logger='current')
+        progress.begin(self.session.study.outcome())
+        progress.note(self.session.describe())
         if doubt := self.session.doubt():
             print_log(doubt, logger='current', level=logging.WARNING)
 
@@ -135,23 +180,26 @@ class SparsitySearchLoop(TestLoop):
         images = inputs['imgs'] if isinstance(inputs, Mapping) else inputs
         return tuple(images[0].shape[-2:])
 
-    def _search(self, backbone: nn.Module) -> None:
+    def _search(self, backbone: nn.Module, progress: SearchProgress, interrupted: Callable[[], bool]) -> None:
         """Asks, scores and tells until nothing is left to ask; the study is with the first rank."""
         self._failures = 0
-        done = _on_main(lambda: len(self.session.study.outcome().evaluations))
-        live = None if is_main_process() else False
-        with SearchProgress(self.options.trials, done, live=live) as progress:
-            if _on_main(lambda: self.session.study.wants_dense):
-                progress.note('scoring the dense backbone for reference')
-                result = self._score(backbone, 0.0)
-                _on_main(lambda: self.session.study.tell_dense(*result))
-            while (candidate := _on_main(lambda: self.session.study.ask())) is not None:
-                self._try(backbone, candidate, progress)
-            progress.note(_on_main(lambda: f'search ended: {self.session.study.stopped}'))
+        scorer = Scorer(self, self.split)
+        while not _on_main(interrupted):
+            candidate, others = _on_main(lambda: (self.session.study.ask(wait=False), self.session.study.others))
+            if candidate is not None:
+                self._try(backbone, candidate, scorer, progress)
+            elif others:
+                progress.wait(f'waiting for {others} candidates of other processes')
+                time.sleep(_on_main(lambda: self.session.study.pause))
+            else:
+                progress.note(_on_main(lambda: f'search ended: {self.session.study.stopped}'))
+                return
+        progress.note('search interrupted; the same command with --resume goes on with it')
 
-    def _try(self, backbone: nn.Module, candidate: Candidate, progress: SearchProgress) -> None:
+    def _try(self, backbone: nn.Module, candidate: Candidate, scorer: Scorer, progress: SearchProgress) -> None:
+        backbone.sparsity = candidate.sparsity
         try:
-            result = self._score(backbone, candidate.sparsity)
+            result = self._score(candidate, scorer)
         except KeyboardInterrupt:
             if self.session:
                 self.session.study.release(candidate)
@@ -162,23 +210,46 @@ class SparsitySearchLoop(TestLoop):
         else:
             _on_main(lambda: self._tell(candidate, *result, progress))
 
-    def _score(self, backbone: nn.Module, sparsity: float | Sequence[float]) -> tuple[dict, float]:
-        """Metrics at a sparsity, and the seconds that they took."""
-        backbone.sparsity = sparsity
+    def _score(self, candidate: Candidate, scorer: Scorer) -> tuple[int, dict | None, float]:
+        """The number of images that a candidate was scored on, its metrics if these are all, and seconds."""
         start = time.perf_counter()
-        metrics = super().run()
-        return metrics, time.perf_counter() - start
+        steps = scorer.steps()
+        with closing(steps):
+            for images, metrics in steps:
+                if images == scorer.images[-1]:
+                    break
+                if _on_main(partial(self._report, candidate, images, metrics)):
+                    return images, None, time.perf_counter() - start
+        return images, metrics, time.perf_counter() - start
 
-    def _tell(self, candidate: Candidate, metrics: dict, seconds: float, progress: SearchProgress) -> None:
-        evaluation = self.session.tell(candidate, metrics, seconds)
-        if evaluation is None:
+    def _report(self, candidate: Candidate, images: int, metrics: dict) -> bool:
+        return self.session.study.report(candidate, images, metrics)
+
+    def _tell(
+        self, candidate: Candidate, images: int, metrics: dict | None, seconds: float, progress: SearchProgress
+    ) -> None:
+        evaluation = None if metrics is None else self.session.tell(candidate, metrics, seconds)
+        if metrics is not None and evaluation is None:
             self._count_failure(candidate, f'{self.session.study.metric} is not a number', None)
             return
         self._failures = 0
         outcome = self.session.study.outcome()
-        progress.update(evaluation, outcome)
-        values = {'search/accuracy': evaluation.accuracy, 'search/cost': evaluation.cost}
-        self.runner.visualizer.add_scalars(values, step=len(outcome.evaluations))
+        progress.update(candidate, images if evaluation is None else evaluation, outcome)
+        if evaluation is not None:
+            values = {'search/accuracy': evaluation.accuracy, 'search/cost': evaluation.cost}
+            self.runner.visualizer.add_scalars(values, step=len(outcome.evaluations))
+
+    def _finish(self, backbone: nn.Module, progress: SearchProgress) -> None:
+        """Measures what is compared and draws what is computed; a report without them is better than none."""
+        try:
+            progress.note('measuring dense, uniform and found for the report')
+            self.session.measure(backbone)
+            if (shown := self.session.shown()) is not None:
+                folder = Path(self.runner.work_dir, 'samples')
+                model = _unwrap(self.runner.model)
+                self.session.samples = draw_samples(model, backbone, self.dataloader.dataset, shown, folder)
+        except (ValueError, RuntimeError, OSError) as error:
+            print_log(f'the report is without measured latencies or pictures: {error}', 'current', logging.WARNING)
 
     def _fail(self, candidate: Candidate, error: Exception) -> None:
         """Goes on after a failed evaluation.

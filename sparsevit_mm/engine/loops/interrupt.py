@@ -1,0 +1,38 @@
+"""Ctrl-C that lets work in progress be finished."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from mmengine.logging import print_log
+
+__all__ = ['finish_on_interrupt']
+
+
+@contextmanager
+def finish_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """Notes a first Ctrl-C instead of raising it; a second one raises ``KeyboardInterrupt`` as ever.
+
+    Outside of the main thread, where signals cannot be handled, nothing is changed.
+
+    Yields:
+        A function that says whether there was one.
+    """
+    seen = threading.Event()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if seen.is_set():
+            raise KeyboardInterrupt
+        seen.set()
+        print_log('interrupted: the candidate is finished and the report written; again to stop at once', 'current')
+
+    if threading.current_thread() is not threading.main_thread():
+        yield seen.is_set
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield seen.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
