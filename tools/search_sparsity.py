@@ -30,10 +30,10 @@ from sparsevit_mm.cli import add_config_options, add_launcher_options, run_tool
 from sparsevit_mm.config import drop_pretrained, load_config, sparsify_config
 from sparsevit_mm.search.budget import format_cost
 from sparsevit_mm.search.command_line import add_search_options, loop_options
+from sparsevit_mm.search.costs.table_source import TABLE_FILE
 from sparsevit_mm.search.found_configs import BEST, FRONT
 from sparsevit_mm.search.report import REPORT_FILES, format_sparsity, table_rows
 from sparsevit_mm.search.results import Outcome
-from sparsevit_mm.search.table_source import TABLE_FILE
 
 LOOP = 'sparsevit_mm.SparsitySearchLoop'
 

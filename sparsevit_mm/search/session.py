@@ -230,7 +230,7 @@ class SearchSession:
             backbone: The backbone.
             rounds: Alternations.
         """
-        from .final_latency import measure_final, settings_to_measure
+        from .report.final_latency import measure_final, settings_to_measure
 
         cost, outcome = self.study.cost, self.study.outcome()
         if outcome.best is None or self.options.foreign or not isinstance(cost, TableCost):

@@ -2,7 +2,7 @@ import pytest
 from fabricated import DENSE, UNIFORM, make_measured, make_outcome
 
 from sparsevit_mm.models import SparseSwin
-from sparsevit_mm.search.final_latency import latency_sentences, measure_final, settings_to_measure
+from sparsevit_mm.search.report.final_latency import latency_sentences, measure_final, settings_to_measure
 from sparsevit_mm.search.results import Measured
 
 

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from fabricated import MIXED, make_outcome
 
-from sparsevit_mm.search.plot import GREEN, ORANGE, plot_outcome
-from sparsevit_mm.search.plot_sites import plot_sites
+from sparsevit_mm.search.report.plot import GREEN, ORANGE, plot_outcome
+from sparsevit_mm.search.report.plot_sites import plot_sites
 
 
 def read(path):

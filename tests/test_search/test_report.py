@@ -5,8 +5,8 @@ from fabricated import DENSE, MIXED, UNIFORM, make_measured, make_outcome
 from search_problem import accuracy
 
 from sparsevit_mm.search.report import REPORT_FILES, table_rows, write_report
-from sparsevit_mm.search.report_content import report_content
-from sparsevit_mm.search.report_markdown import markdown_text
+from sparsevit_mm.search.report.content import report_content
+from sparsevit_mm.search.report.markdown import markdown_text
 
 
 def text_of(outcome, folder, facts=None, title='demo', **more):

@@ -1,6 +1,6 @@
 from fabricated import make_outcome
 
-from sparsevit_mm.search.report_facts import environment_facts, search_facts, space_facts
+from sparsevit_mm.search.report.facts import environment_facts, search_facts, space_facts
 from sparsevit_mm.version import __version__
 
 

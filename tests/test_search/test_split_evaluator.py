@@ -6,7 +6,7 @@ from mmengine.config import Config
 from split_project import cfg, split
 
 from sparsevit_mm.apis import init_scope
-from sparsevit_mm.search.split_evaluator import evaluator_of_part, scorable
+from sparsevit_mm.search.split.evaluator import evaluator_of_part, scorable
 
 __all__ = ['cfg', 'split']
 CENTER_DISTANCE = dict(type='sparsevit_mm.CenterDistanceMetric')

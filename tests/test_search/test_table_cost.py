@@ -12,9 +12,8 @@ from sparsevit_mm.cost.backbone_identity import BackboneIdentity
 from sparsevit_mm.cost.model_rest import ModelRest
 from sparsevit_mm.cost.table_entries import CheckedSetting, SiteLatency
 from sparsevit_mm.models import SparseSwin
-from sparsevit_mm.search import table_source
-from sparsevit_mm.search.costs import TableCost
-from sparsevit_mm.search.table_source import TABLE_FILE
+from sparsevit_mm.search.costs import TableCost, table_source
+from sparsevit_mm.search.costs.table_source import TABLE_FILE
 
 CHOICES = (0.0, 0.4, 0.8)
 SHAPE = (64, 96)

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .budget import format_cost
+from ..budget import format_cost
+from ..results import Evaluation, Measured, Outcome
+from .facts import cost_facts, environment_facts, search_facts, space_facts
 from .final_latency import latency_sentences
-from .report_facts import cost_facts, environment_facts, search_facts, space_facts
-from .report_words import CAUTION, front_note, summary
-from .results import Evaluation, Measured, Outcome
+from .words import CAUTION, front_note, summary
 
 __all__ = ['Picture', 'Report', 'Section', 'Table', 'format_sparsity', 'report_content', 'table_rows']
 

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Iterable
 
-from .results import Evaluation, Outcome
+from ..results import Evaluation, Outcome
 
 __all__ = ['csv_text']
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
-from .budget import format_cost
-from .results import Evaluation, Measured, Outcome
+from ..budget import format_cost
+from ..results import Evaluation, Measured, Outcome
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,7 +61,7 @@ def measure_final(
     Raises:
         ValueError: If the conditions cannot be had, or a sparsity does not fit the backbone.
     """
-    from ..cost import measure_latency
+    from ...cost import measure_latency
 
     settings = [backbone.sparsity_layout.normalize(sparsity) for sparsity in sparsities]
     records = measure_latency(

@@ -1,16 +1,15 @@
-"""Cost models of a backbone: MACs in closed form, and latency by a table of the device."""
+"""MACs as the cost of a setting."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..sparsity import DEFAULT_CHOICES
-from .table_cost import TableCost
+from ...sparsity import DEFAULT_CHOICES
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ['COST_MODELS', 'MacsCost', 'TableCost']
+__all__ = ['MacsCost']
 
 
 class MacsCost:
@@ -37,7 +36,7 @@ class MacsCost:
 
     def cost(self, sparsity: float | Sequence[float]) -> float:
         """MACs at a sparsity."""
-        from ..cost import count_macs
+        from ...cost import count_macs
 
         sparsity = self.backbone.sparsity_layout.normalize(sparsity)
         if sparsity not in self._counted:
@@ -68,6 +67,3 @@ def _at(backbone: 'nn.Module', sparsity: Sequence[float]) -> Iterator[None]:
         yield
     finally:
         backbone.sparsity = before
-
-
-COST_MODELS = {'latency': TableCost, 'macs': MacsCost}

@@ -3,9 +3,9 @@
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-from ..version import __version__
-from .budget import format_cost
-from .results import Outcome
+from ...version import __version__
+from ..budget import format_cost
+from ..results import Outcome
 
 __all__ = ['cost_facts', 'environment_facts', 'search_facts', 'space_facts']
 

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .budget import format_cost
-from .results import Evaluation, Outcome
+from ..budget import format_cost
+from ..results import Evaluation, Outcome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

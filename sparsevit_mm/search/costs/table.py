@@ -7,14 +7,14 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from ..budget import format_cost
-from ..sparsity import DEFAULT_CHOICES
+from ...budget import format_cost
+from ...sparsity import DEFAULT_CHOICES
 from .table_source import ROUNDS, GivenTable, measured_table
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..cost import LatencyTable
+    from ...cost import LatencyTable
 
 __all__ = ['TableCost']
 
@@ -100,7 +100,7 @@ class TableCost:
         Raises:
             ValueError: If the given table is of another device, or nothing can be measured under the conditions.
         """
-        from ..cost import LatencyTable
+        from ...cost import LatencyTable
 
         self._state = self._new_state() if state is None else state
         self.model_rest = self._state['model_rest']
@@ -195,7 +195,7 @@ class TableCost:
 
         It is no part of the table, which is of the backbone alone and serves whatever model is around it.
         """
-        from ..cost.model_rest import measure_model_rest
+        from ...cost.model_rest import measure_model_rest
 
         if self.whole_model is None:
             return None

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..results import Evaluation, Outcome
 from .plot import BLACK, GREEN, ORANGE, new_figure, save_figure
-from .results import Evaluation, Outcome
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Sequence
 from html import escape
 
-from .report_content import Picture, Report, Section, Table
+from .content import Picture, Report, Section, Table
 
 __all__ = ['html_text']
 

@@ -4,15 +4,15 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..results import Measured, Outcome
+from .content import Picture, report_content
+from .csv import csv_text
+from .html import html_text
+from .markdown import markdown_text
 from .plot import plot_outcome
 from .plot_sites import plot_sites
-from .report_content import Picture, format_sparsity, report_content, table_rows
-from .report_csv import csv_text
-from .report_html import html_text
-from .report_markdown import markdown_text
-from .results import Measured, Outcome
 
-__all__ = ['REPORT_FILES', 'format_sparsity', 'table_rows', 'write_report']
+__all__ = ['REPORT_FILES', 'write_report']
 
 # What write_report leaves, the first for people.
 REPORT_FILES = ('report.html', 'report.md', 'pareto.png', 'sites.png', 'pareto.csv', 'candidates.csv')

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from mmengine.logging import print_log
 
-from ..budget import format_cost
+from ...budget import format_cost
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..cost import LatencyTable
+    from ...cost import LatencyTable
 
 __all__ = ['ROUNDS', 'TABLE_FILE', 'GivenTable', 'measured_table']
 
@@ -42,7 +42,7 @@ class GivenTable:
         Raises:
             ValueError: If it cannot be read.
         """
-        from ..cost import LatencyTable
+        from ...cost import LatencyTable
 
         return LatencyTable.load(self.path)
 
@@ -67,7 +67,7 @@ class GivenTable:
         Raises:
             ValueError: If it is of another device.
         """
-        from ..cost.table_device import conditions_here
+        from ...cost.table_device import conditions_here
 
         if not self.foreign:
             try:
@@ -101,7 +101,7 @@ def measured_table(
     Raises:
         ValueError: If nothing can be measured under the conditions.
     """
-    from ..cost import measure_latency_table
+    from ...cost import measure_latency_table
 
     file = None if folder is None else folder / TABLE_FILE
     if file is not None and (kept := _kept(file, backbone, choices, conditions, check, rounds)) is not None:
@@ -125,7 +125,7 @@ def _kept(
     rounds: int | None,
 ) -> 'LatencyTable | None':
     """The table in a file, if it is there and just what would be measured."""
-    from ..cost import Environment, LatencyTable
+    from ...cost import Environment, LatencyTable
 
     if not file.exists():
         return None
@@ -144,8 +144,8 @@ def _schedule(
     backbone: 'nn.Module', choices: tuple[float, ...], conditions: dict[str, Any], check: int, rounds: int | None
 ) -> int:
     """The number of rounds, and a line in the log about how long they take."""
-    from ..cost import measure_latency
-    from ..cost.measure_table import passes_of_a_round
+    from ...cost import measure_latency
+    from ...cost.measure_table import passes_of_a_round
 
     once = measure_latency(backbone, sparsities=[0.0], rounds=1, min_round_time=0.0, warmup=1, **conditions)[0].median
     passes = passes_of_a_round(backbone, choices, check)

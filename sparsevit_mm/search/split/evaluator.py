@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .split_dataset import OWN
+from .dataset import OWN
 
 __all__ = ['assert_scores_first_images', 'evaluator_of_part', 'scorable']
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from .report_content import Picture, Report, Table
+from .content import Picture, Report, Table
 
 __all__ = ['markdown_text']
 

@@ -16,9 +16,9 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from .split_dataset import OWN, ImageTable, assert_not_reported, assert_there, build_count, innermost, where
-from .split_evaluator import assert_scores_first_images, evaluator_of_part, scorable
-from .storage import jsonable
+from ..storage import jsonable
+from .dataset import OWN, ImageTable, assert_not_reported, assert_there, build_count, innermost, where
+from .evaluator import assert_scores_first_images, evaluator_of_part, scorable
 
 __all__ = ['Rung', 'SearchSplit', 'split_for_search']
 

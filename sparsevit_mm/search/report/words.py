@@ -1,6 +1,6 @@
 """The result of a search in sentences, honest about what is not better."""
 
-from .results import Evaluation, Outcome
+from ..results import Evaluation, Outcome
 
 __all__ = ['CAUTION', 'front_note', 'summary']
 
