@@ -24,6 +24,7 @@ __all__ = ['SparsitySampler', 'distributions_of']
 _LISTED = 8000  # settings that are ranked at once
 _DRAWN = 96  # settings that are drawn where they cannot be listed, and as many near the best ones
 _BEST = 8  # settings whose neighbours are proposed there
+_SPREAD = 32  # settings that one of the first ones is chosen from
 _TRIES = 2000  # draws for a setting that was not met before
 
 Vector = tuple[float, ...]
@@ -175,8 +176,8 @@ class SparsitySampler(BaseSampler):
         return pool[int(np.argmax(expected_improvement(mean, deviation, best)))]
 
     def _farthest(self, rng: random.Random, pool: list[Vector]) -> Vector:
-        """The one that differs most from all that are known, of a few hundred."""
-        some = pool if len(pool) <= 300 else rng.sample(pool, 300)
+        """The one that differs most from all that are known, of a few that are drawn."""
+        some = rng.sample(pool, min(len(pool), _SPREAD))
         known = np.array([*self.knowledge.scored, *self.knowledge.running] or [(0.0,) * len(self._distributions)])
         squares = ((np.array(some)[:, None] - known) ** 2).sum(-1).min(1)
         return some[int(np.argmax(squares))]

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ..sparsity import SparsitySpace
+from .agenda import OVER, Agenda
 from .budget import Budget, CostModel
 from .database import shown
 from .exclusion import Exclusion
@@ -27,12 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ['SparsityStudy']
 
-Vector = tuple[float, ...]
-
 _FORMAT = 2  # of what is in the storage
 _HALVING = 2  # one in so many goes on from a rung to the next
-_UNIFORM = 2  # settings with one sparsity for all sites that are evaluated for comparison under a budget
-_OVER = 'no setting within the budget is left that was not evaluated'
 
 
 class SparsityStudy:
@@ -112,7 +109,6 @@ class SparsityStudy:
         self._wanted_metric, self._on_wait = metric, on_wait or (lambda text: None)
         self.pause = max(0.2, heartbeat / 4)
         self._initial = len(space.layout.sites) + 2 if initial is None else initial
-        self._dense = (0.0,) * len(space.layout.sites)
         self._identity = {
             'format': _FORMAT,
             'sites': list(space.layout.sites),
@@ -168,7 +164,8 @@ class SparsityStudy:
         dense, least = self.calibration['dense'], self.costed.least
         self.limit = self.budget.check(dense, least, self.cost.unit) if self.budget else math.inf
         self._ledger.limit = self.limit
-        self.feasible_size = self.costed.count_within(self.limit)
+        self._agenda = Agenda(self.costed, dense, self.limit, self.budget is not None, self.trials)
+        self.feasible_size = self._agenda.feasible_size
         self._sampler = SparsitySampler(
             self.costed,
             limit=self.limit,
@@ -225,33 +222,23 @@ class SparsityStudy:
         with self._ledger.hold():
             while True:
                 knowledge = self._ledger.learn()
-                self.stopped = self._why_over(knowledge)
+                self.stopped = self._agenda.why_over(knowledge)
                 candidate = self._begin(knowledge) if self.stopped is None else None
                 if self.stopped is not None:
                     return None, len(knowledge.running) - self._ledger.own
                 if candidate is not None:
                     return candidate, 0
 
-    def _why_over(self, knowledge: Knowledge) -> str | None:
-        if knowledge.lost or self._reference_is_due(knowledge):
-            return None
-        if self.trials is not None and knowledge.begun >= self.trials:
-            return f'all {self.trials} evaluations are made'
-        if self.feasible_size is not None and len(knowledge.seen) >= self.feasible_size:
-            known = sum(vector in self.space and self.cost.cost(vector) <= self.limit for vector in knowledge.seen)
-            return _OVER if known >= self.feasible_size else None
-        return None
-
     def _begin(self, knowledge: Knowledge) -> Candidate | None:
         """Makes a trial; None where there is nothing to propose, or what a person had put into the queue is no use."""
         self._sampler.knowledge = knowledge
-        self._sampler.first, lost_in = self._first(knowledge)
+        self._sampler.first, lost_in = self._agenda.first(knowledge)
         try:
             candidate = self._ledger.begin(self.cost.cost, lost_in)
         except LookupError:
-            self.stopped = _OVER
+            self.stopped = OVER
             return None
-        if self._is_reference(candidate.sparsity):
+        if candidate.sparsity == self._agenda.reference:
             self._ledger.mark(candidate, 'reference', True)
         elif candidate.cost > self.limit:
             self._ledger.refuse(candidate, 'over budget')
@@ -260,25 +247,6 @@ class SparsityStudy:
             self._ledger.refuse(candidate, 'duplicate')
             return None
         return candidate
-
-    def _first(self, knowledge: Knowledge) -> tuple[Vector | None, int | None]:
-        """What is due before anything is chosen, and the trial that it was lost in."""
-        if knowledge.lost:
-            return knowledge.lost[0]
-        due = [self._dense] if self._reference_is_due(knowledge) else []
-        return next((vector for vector in [*due, *self._uniform()] if vector not in knowledge.seen), None), None
-
-    def _uniform(self) -> list[Vector]:
-        """Settings with one sparsity for all sites to compare with: the least sparse ones that the budget allows."""
-        within = [vector for vector in self.space.uniform() if self.cost.cost(vector) <= self.limit]
-        return within[:_UNIFORM] if self.budget else within
-
-    def _is_reference(self, vector: Vector) -> bool:
-        """Whether a setting is the dense one and no candidate, but evaluated for comparison."""
-        return not any(vector) and not (vector in self.space and self.calibration['dense'] <= self.limit)
-
-    def _reference_is_due(self, knowledge: Knowledge) -> bool:
-        return self._is_reference(self._dense) and self._dense not in knowledge.seen
 
     # Telling
 
@@ -305,7 +273,7 @@ class SparsityStudy:
         accuracy, metrics = self._read(result)
         if math.isnan(accuracy):
             return False
-        keep = self._is_reference(candidate.sparsity) or candidate.sparsity in self._uniform()
+        keep = self._agenda.is_kept(candidate.sparsity)
         step = _HALVING ** self.rungs.index(images)
         scored = {'accuracy': accuracy, 'metrics': metrics}
         if not self._ledger.give_up(candidate, step, images, scored, keep=keep):
@@ -380,7 +348,7 @@ class SparsityStudy:
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         everything = [evaluation_of(trial, sites, self.limit) for trial in complete]
         dense = next((e for e in everything if not any(e.sparsity)), None)
-        if dense is not None and self._is_reference(dense.sparsity):
+        if dense is not None and dense.sparsity == self._agenda.reference:
             everything.remove(dense)
             dense = replace(dense, number=-1)
         return Outcome(
