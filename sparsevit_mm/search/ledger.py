@@ -58,7 +58,7 @@ class Ledger:
         self.sites, self.limit = space.layout.sites, math.inf
         self.distributions: Mapping[str, BaseDistribution] = distributions_of(space)
         self.study: Study  # set once it is found or made
-        self._patience, self._on_wait = patience, on_wait
+        self._storage, self._patience, self._on_wait = storage, patience, on_wait
         self._asking = Exclusion(url, name, 'ask')
         self._heartbeat = Heartbeat(storage)
         self._running: dict[int, Trial] = {}
@@ -91,8 +91,7 @@ class Ledger:
 
     def learn(self) -> Knowledge:
         """What is known, after lost trials were ended and results added that were stored and never told."""
-        end_lost_trials(self.study)
-        knowledge = Knowledge.of(self.trials(), self.sites)
+        knowledge = Knowledge.of(end_lost_trials(self.study), self.sites)
         for trial in knowledge.to_recover:
             self._add(trial, trial.user_attrs['result'])
         return Knowledge.of(self.trials(), self.sites) if knowledge.to_recover else knowledge
@@ -109,7 +108,11 @@ class Ledger:
         """
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', message='Heartbeat of storage')  # the signs of life are given here
-            trial = self.study.ask(dict(self.distributions))
+            try:
+                trial = self.study.ask(dict(self.distributions))
+            except LookupError:
+                end_lost_trials(self.study)  # Optuna has made a trial before it asked the sampler
+                raise
         vector = vector_of(trial, self.sites)
         candidate = Candidate(trial.number, vector, cost(vector))
         self._heartbeat.start(trial._trial_id)
@@ -156,7 +159,7 @@ class Ledger:
 
         trial = self._running[candidate.number]
         with self.hold():
-            state = self.trials()[candidate.number].state
+            state = self._own(candidate).state
             if state != TrialState.RUNNING:  # PRUNED by a call whose answer was lost, or FAIL: taken for lost
                 return state == TrialState.PRUNED
             trial.report(scored['accuracy'], step)
@@ -183,12 +186,9 @@ class Ledger:
         from optuna.trial import TrialState
 
         with self.hold():
-            trials = self.trials()
-            own = trials[candidate.number]
-            known = any(
-                trial.state == TrialState.COMPLETE and vector_of(trial, self.sites) == candidate.sparsity
-                for trial in trials
-            )
+            own = self._own(candidate)
+            again = own.state != TrialState.RUNNING or 'retry_of' in own.user_attrs
+            known = again and self._is_scored(candidate.sparsity)
             if own.state == TrialState.RUNNING and known:
                 self._running[candidate.number].set_user_attr('reason', 'duplicate')
                 self.study.tell(candidate.number, state=TrialState.PRUNED)
@@ -213,7 +213,7 @@ class Ledger:
         from optuna.trial import TrialState
 
         with self.hold():
-            if self.trials()[candidate.number].state == TrialState.RUNNING:
+            if self._own(candidate).state == TrialState.RUNNING:
                 self._running[candidate.number].set_user_attr(key, value)
                 self.study.tell(candidate.number, state=TrialState.FAIL)
 
@@ -227,6 +227,16 @@ class Ledger:
         self._heartbeat.close()
 
     # Details
+
+    def _own(self, candidate: Candidate) -> 'FrozenTrial':
+        """The trial of a candidate as it is in the storage."""
+        return self._storage.get_trial(self._running[candidate.number]._trial_id)
+
+    def _is_scored(self, vector: Vector) -> bool:
+        from optuna.trial import TrialState
+
+        complete = (trial for trial in self.trials() if trial.state == TrialState.COMPLETE)
+        return any(vector_of(trial, self.sites) == vector for trial in complete)
 
     def _values(self, scored: Mapping[str, Any], cost: float) -> list[float]:
         return [scored['accuracy'], cost][: len(self.study.directions)]

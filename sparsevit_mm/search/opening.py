@@ -9,6 +9,7 @@ from .storage import differences
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.study import Study
+    from optuna.trial import FrozenTrial
 
 __all__ = ['end_lost_trials', 'find_study']
 
@@ -37,8 +38,7 @@ def find_study(
     if name not in optuna.get_all_study_names(storage):
         return None
     study = optuna.load_study(study_name=name, storage=storage)
-    end_lost_trials(study, all_of_them=alone)
-    trials = study.get_trials(deepcopy=False)
+    trials = end_lost_trials(study, all_of_them=alone)
     complete = [trial for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE]
     finished = sum(not trial.user_attrs.get('reference', False) for trial in complete)
     busy = any(trial.state == optuna.trial.TrialState.RUNNING for trial in trials)
@@ -58,7 +58,7 @@ def find_study(
     return study
 
 
-def end_lost_trials(study: 'Study', *, all_of_them: bool = False) -> None:
+def end_lost_trials(study: 'Study', *, all_of_them: bool = False) -> 'list[FrozenTrial]':
     """Ends the trials whose process is gone, so that their settings can be taken up again.
 
     Call it under the lock for asking: a trial is made, given a sign of life and signed by its worker within that, so
@@ -68,13 +68,19 @@ def end_lost_trials(study: 'Study', *, all_of_them: bool = False) -> None:
         study: A study.
         all_of_them: Whether no process is at the study, so that whatever runs is lost; otherwise what has been
             silent for longer than the storage's grace period.
+
+    Returns:
+        All trials. Reading them is most of what asking costs where many processes are at a study: it is done once.
     """
     import optuna
     from optuna.trial import TrialState
 
-    for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-        if all_of_them or 'worker' not in trial.user_attrs:
-            study.tell(trial.number, state=TrialState.FAIL)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', optuna.exceptions.ExperimentalWarning)
         optuna.storages.fail_stale_trials(study)
+    trials = study.get_trials(deepcopy=False)
+    running = (trial for trial in trials if trial.state == TrialState.RUNNING)
+    lost = [trial for trial in running if all_of_them or 'worker' not in trial.user_attrs]
+    for trial in lost:
+        study.tell(trial.number, state=TrialState.FAIL)
+    return study.get_trials(deepcopy=False) if lost else trials

@@ -1,6 +1,7 @@
 """How far a search is: a live line on a terminal, log lines elsewhere."""
 
 import logging
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,7 +66,7 @@ class SearchProgress:
         """Says what is waited for; not again and again in the log."""
         if self._bar is not None:
             self._bar.update(self._task, description=text)
-        kind = text[:20]
+        kind = re.sub(r'[\d.]+', '', text)
         if time.monotonic() - self._said.get(kind, -SELDOM) >= SELDOM:
             self._said[kind] = time.monotonic()
             print_log(text, logger='current')
