@@ -13,6 +13,7 @@ from mmengine.registry import DATASETS, HOOKS, LOOPS, METRICS, MODELS, OPTIM_WRA
 from sparsevit_mm.apis import drop_pretrained, init_scope, load_config
 from sparsevit_mm.cost import count_macs
 from sparsevit_mm.models.checkpoints import is_grown
+from sparsevit_mm.search.best_config import found_config
 from sparsevit_mm.search.session import SearchOptions
 from sparsevit_mm.sparsity import keep_count
 
@@ -79,6 +80,8 @@ HOOKS_WITHOUT_TEACHER = {
     'learned': ('KeepRatioLossHook', 'SparsityLogHook'),
     'package': ('KeepRatioLossHook', 'SparsityLogHook'),
 }
+# Data of which so much is searched on that weak candidates are given up after a part.
+LARGE = ('_coco_', '_coco-672x672', '_ade20k-', '_cityscapes-', '_nus-mono3d')
 # Data that is not pretrained from the net, so that it trains offline.
 OFFLINE = ('demo-448x448', 'coco-mini', 'camvid', 'kitti-mini')
 
@@ -200,7 +203,9 @@ def _check_step(path: Path, cfg: Config) -> None:
     if step.endswith('search'):
         loop.pop('search_images', None)
         loop.pop('_scope_', None)
-        assert SearchOptions(**loop).budget is not None
+        options = SearchOptions(**loop)
+        assert options.budget is not None
+        assert tuple(options.rungs) == ((0.25, 0.5) if any(name in path.stem for name in LARGE) else ())
     start = cfg.get('load_from')
     if step not in ('dense', 'search') and not start.startswith('http'):
         from_dense = step in ('adapt', 'rho70', 'learned', *PACKAGE_STEPS)
@@ -210,6 +215,40 @@ def _check_step(path: Path, cfg: Config) -> None:
         last = load_config(next(other for other in CONFIGS if other.stem == before)).train_cfg
         name = f'epoch_{last.max_epochs}' if 'max_epochs' in last else f'iter_{last.max_iters}'
         assert start.endswith(f'/{name}.pth'), 'the last checkpoint of the step before'
+
+
+def _of_steps(path: Path, *steps: str) -> list[Path]:
+    return [path.with_name(f'{_stem(path)}_sparse-{step}.py') for step in steps]
+
+
+@pytest.mark.parametrize('path', [p for p in READABLE if _step(p) == 'search' and not _learned(p)], ids=_id)
+def test_what_a_search_finds_is_trained_as_the_examples_are(path: Path) -> None:
+    example = load_config(next(other for other in _of_steps(path, 'example', 'cfg2') if other.exists()))
+    found = found_config(load_config(path), example.model.backbone.sparsity, 'adapted.pth')
+    assert found.load_from.endswith('adapted.pth') and found.test_cfg.type == 'TestLoop'
+    drop_pretrained(example)
+    for cfg in (found, example):
+        for key in ('load_from', 'test_cfg', 'custom_hooks'):
+            cfg.pop(key, None)
+    assert found.to_dict() == example.to_dict()
+
+
+@pytest.mark.parametrize('path', [p for p in READABLE if _step(p).endswith('search') and _learned(p)], ids=_id)
+def test_what_a_search_finds_is_trained_by_the_schedule_of_the_adaptation(path: Path) -> None:
+    adapted = load_config(path.with_name(path.name.replace('search', 'adapt')))
+    found = found_config(load_config(path), (0.0,) * len(_built(path).sites), 'adapted.pth')
+    hooks = [hook['type'].removeprefix('sparsevit_mm.') for hook in found.custom_hooks]
+    assert hooks == ['DistillationHook', 'SparsityLogHook']
+    for key in ('train_cfg', 'param_scheduler', 'optim_wrapper', 'train_dataloader', 'val_evaluator'):
+        assert found[key] == adapted[key]
+
+
+def _built(path: Path) -> torch.nn.Module:
+    cfg = load_config(path)
+    init_scope(cfg)
+    drop_pretrained(cfg)
+    with torch.device('meta'):
+        return MODELS.build(cfg.model).backbone
 
 
 def _check_options_of_hooks(path: Path, cfg: Config) -> None:

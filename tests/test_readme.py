@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[1]
+OF_THE_SEARCH = ROOT / 'sparsevit_mm' / 'search' / 'command_line.py'
 README, CHINESE = ROOT / 'README.md', ROOT / 'README_zh-CN.md'
 PAGES = [README, CHINESE, ROOT / 'CHANGELOG.md', *sorted((ROOT / 'docs').glob('*.md'))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
@@ -61,7 +62,8 @@ def test_commands_name_what_exists(page: Path) -> None:
             assert (ROOT / file).exists(), f'{shlex.join(words)}: there is no {file}'
         tool = next((file for file in files if file.startswith('tools/')), None)
         if tool is not None and tool.endswith('.py'):
-            declared = set(re.findall(r"'(--[a-z_-]+)'", (ROOT / tool).read_text()))
+            sources = [ROOT / tool, *([OF_THE_SEARCH] if 'search' in tool else [])]
+            declared = {name for file in sources for name in re.findall(r"'(--[a-z_-]+)'", file.read_text())}
             for option in (word for word in words if word.startswith('--')):
                 assert option in declared, f'{shlex.join(words)}: {tool} has no {option}'
 
@@ -110,6 +112,15 @@ def test_benchmark_table_is_that_of_the_files() -> None:
     files = sorted((ROOT / 'benchmarks').glob('*.json'))
     rows = [line for file in files for line in script('benchmark_table').lines(file)]
     assert rows and set(rows) <= set((ROOT / 'docs' / 'benchmarking.md').read_text().splitlines())
+
+
+@pytest.mark.parametrize(
+    ('name', 'shown'), [('search_demo', 'demo, Swin'), ('search_camvid', 'CamVid, ViT')], ids=lambda value: value[:6]
+)
+def test_table_of_searches_is_that_of_the_file(name: str, shown: str) -> None:
+    record = json.loads((ROOT / 'docs' / 'results' / f'{name}.json').read_text())
+    rows = script('compare_search').lines(record, shown)
+    assert len(rows) > 3 and set(rows) <= set((ROOT / 'docs' / 'search.md').read_text().splitlines())
 
 
 @pytest.mark.parametrize(

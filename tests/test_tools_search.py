@@ -245,6 +245,17 @@ class TestBadInput:
         message = self.refuse(tool, words((project[0], tmp_path / 'none.pth'), tmp_path, '--budget', '0.7'), capsys)
         assert 'none.pth' in message
 
+    def test_checkpoint_that_is_none(self, project, tool, tmp_path, capsys):
+        garbage = tmp_path / 'garbage.pth'
+        garbage.write_bytes(bytes(range(256)) * 40)
+        message = self.refuse(tool, words((project[0], garbage), tmp_path, '--budget', '0.7'), capsys)
+        assert 'garbage.pth' in message
+
+    @pytest.mark.parametrize('rungs', [(), ('--rungs', '0.5')])
+    def test_metric_that_the_evaluator_does_not_give(self, project, tool, tmp_path, capsys, rungs):
+        message = self.refuse(tool, words(project, tmp_path, '--budget', '0.7', '--metric', 'mAP', *rungs), capsys)
+        assert "metric 'mAP' is not among what the evaluator gives: aAcc, mIoU, mAcc" in message
+
     def test_missing_data(self, project, tool, tmp_path, capsys):
         options = ['--cfg-options', 'train_dataloader.dataset.data_root=/nowhere']
         message = self.refuse(tool, words(project, tmp_path, '--budget', '0.7', *options), capsys)
@@ -256,6 +267,19 @@ class TestBadInput:
         options = ['--cfg-options', f'train_dataloader.dataset.data_root={tmp_path / "empty"}']
         message = self.refuse(tool, words(project, tmp_path, '--budget', '0.7', *options), capsys)
         assert 'the training set is empty' in message
+
+    def test_empty_search_set(self, project, tool, tmp_path, capsys):
+        for part in ('images', 'labels'):
+            (tmp_path / 'empty' / 'train' / part).mkdir(parents=True)
+        config = tmp_path / 'own.py'
+        config.write_text(
+            f'_base_ = {str(project[0])!r}\nimport copy\n'
+            'search_dataloader = copy.deepcopy(_base_.train_dataloader)\n'
+            f"search_dataloader['dataset']['data_root'] = {str(tmp_path / 'empty')!r}\n"
+            'search_evaluator = _base_.val_evaluator\n'
+        )
+        message = self.refuse(tool, words((config, project[1]), tmp_path, '--budget', '0.7'), capsys)
+        assert 'the data set is empty' in message and str(tmp_path / 'empty') in message
 
     def test_searching_the_reported_set(self, project, tool, tmp_path, capsys):
         options = ['--cfg-options', 'train_dataloader.dataset.data_prefix.img_path=val/images']

@@ -79,9 +79,12 @@ def search(args: argparse.Namespace) -> tuple[Outcome, Path]:
     """
     from mmengine.model import is_model_wrapper
     from optuna.exceptions import OptunaError
+    from sqlalchemy.exc import SQLAlchemyError
 
+    from sparsevit_mm.engine.loops import EvaluationsFailed
     from sparsevit_mm.models.checkpoints import load_into
     from sparsevit_mm.runs import build_runner, set_work_dir
+    from sparsevit_mm.search.database import reason_of
 
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = search_config(args)
@@ -92,11 +95,14 @@ def search(args: argparse.Namespace) -> tuple[Outcome, Path]:
     load_into(runner.model.module if is_model_wrapper(runner.model) else runner.model, args.checkpoint, whole=True)
     try:
         runner.test()
-    except OptunaError as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
+    except EvaluationsFailed as error:
         raise ValueError(
-            f'the storage of the study failed: {reason}. What was told before is kept; mend it (room on the disk, the '
-            f'server) and start again with --resume.'
+            f'{error}. What was found before is in {cfg.work_dir}; --debug shows where it failed, and --resume goes on.'
+        ) from error
+    except (OptunaError, SQLAlchemyError) as error:
+        raise ValueError(
+            f'the storage of the study failed: {reason_of(error)}. What was told before is kept; mend it (room on the '
+            f'disk, the server) and start again with --resume.'
         ) from error
     return runner.test_loop.outcome, Path(cfg.work_dir)
 

@@ -1,11 +1,11 @@
 # Segmenter's linear head on a DINOv2 ViT-S/14, on CamVid. Step 3 of a search: a sparsity within a budget.
 #
-# Step 4 is best_config.py: it trains at what was found, with the hooks below.
+# Step 4 is best_config.py of the work dir: it trains at what was found, from CHECKPOINT, with the hooks below.
 #
 # Paper:   DynamicViT, arXiv 2106.02034; the search is SparseViT's, arXiv 2303.17605
 # Command: python tools/search_sparsity.py THIS_FILE CHECKPOINT
 #          (CHECKPOINT is of step 2)
-# Expect:  no published number; report.md and best_config.py in the work dir.
+# Expect:  no published number; report.html and best_config.py in the work dir.
 _base_ = './segmenter_pruned-dinov2-s14_fcn_300i_camvid-252x336_sparse-adapt.py'
 
 custom_hooks = [

@@ -1,11 +1,11 @@
 # UPerNet with DynamicSwin-T and a narrow head on CamVid. Step 3 of a search: a sparsity within a budget.
 #
-# Step 4 is best_config.py: it trains at what was found, with the hooks below.
+# Step 4 is best_config.py of the work dir: it trains at what was found, from CHECKPOINT, with the hooks below.
 #
 # Paper:   dynamic spatial sparsification, arXiv 2207.01580; the search is SparseViT's, arXiv 2303.17605
 # Command: python tools/search_sparsity.py THIS_FILE CHECKPOINT
 #          (CHECKPOINT is of step 2)
-# Expect:  no published number; report.md and best_config.py in the work dir.
+# Expect:  no published number; report.html and best_config.py in the work dir.
 _base_ = './upernet_dynamic-swin-t-p4-w7_4k_camvid-360x480_sparse-adapt.py'
 
 custom_hooks = [

@@ -1,9 +1,13 @@
 # Mask R-CNN with Swin-T on 100 + 100 images of COCO. Step 3 of 4: search for a sparsity within a budget.
 #
+# Step 4 is best_config.py of the work dir: it trains at what was found, from CHECKPOINT, by the schedule of step 2.
+#
 # Paper:   SparseViT, arXiv 2303.17605
 # Command: python tools/search_sparsity.py THIS_FILE CHECKPOINT
-#          (CHECKPOINT is of step 2)
-# Expect:  no number; report.md and best_config.py in the work dir.
-_base_ = './mask-rcnn_swin-t-p4-w7_fpn_24e_coco-mini.py'
+#          (CHECKPOINT is of step 2; that of a dense model searches without training)
+# Expect:  no number; report.html and best_config.py in the work dir.
+_base_ = './mask-rcnn_swin-t-p4-w7_fpn_24e_coco-mini_sparse-adapt.py'
+
+custom_hooks = []
 
 test_cfg = dict(type='sparsevit_mm.SparsitySearchLoop', budget=0.6, budget_metric='latency', trials=30)

@@ -1,9 +1,16 @@
 # UPerNet with Swin-T on ADE20K. Step 3 of 4: search for a sparsity within a budget.
 #
+# Step 4 is best_config.py of the work dir: it trains at what was found, from CHECKPOINT, by the schedule of step 2.
+#
 # Paper:   SparseViT, arXiv 2303.17605
 # Command: python tools/search_sparsity.py THIS_FILE CHECKPOINT
-#          (CHECKPOINT is of step 2)
-# Expect:  no published number; report.md and best_config.py in the work dir.
-_base_ = './upernet_swin-t-p4-w7_160k_ade20k-512x512.py'
+#          (CHECKPOINT is of step 2; that of a dense model searches without training)
+# Expect:  no published number; report.html and best_config.py in the work dir.
+_base_ = './upernet_swin-t-p4-w7_160k_ade20k-512x512_sparse-adapt.py'
 
-test_cfg = dict(type='sparsevit_mm.SparsitySearchLoop', budget=0.6, budget_metric='latency', trials=200)
+custom_hooks = []
+
+# Most candidates are given up after a quarter or a half of the images.
+test_cfg = dict(
+    type='sparsevit_mm.SparsitySearchLoop', budget=0.6, budget_metric='latency', trials=200, rungs=(0.25, 0.5)
+)

@@ -190,6 +190,21 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
     return record
 
 
+def lines(record: dict[str, Any], name: str) -> list[str]:
+    """The rows of docs/search.md, one a method.
+
+    Args:
+        record: What :func:`compare` gives.
+        name: What was searched.
+    """
+    rows = []
+    for method, found in record['methods'].items():
+        trials = 'all there are' if method == 'uniform' else record['trials']
+        spread = f'{found["mean"]:.2f} ({found["least"]:.2f} to {found["greatest"]:.2f})'
+        rows.append(f'| {name} | {method} | {trials} | {found["work"]:.0%} | {spread} |')
+    return rows
+
+
 def parse_args() -> argparse.Namespace:
     """The options of the command line."""
     from mmengine.config import DictAction

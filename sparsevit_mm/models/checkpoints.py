@@ -145,7 +145,8 @@ def check_whole(model: nn.Module, state: StateDict, path: str | Path) -> None:
         if not any('.fast.' in name for name in missing):
             advice += (
                 ' Or choose a selector that has nothing to learn, such as '
-                '--cfg-options model.backbone.selector.type=sparsevit_mm.MagnitudeSelector.'
+                '--cfg-options model.backbone.selector._delete_=True '
+                'model.backbone.selector.type=sparsevit_mm.MagnitudeSelector.'
             )
         raise ValueError(
             f'checkpoint {path} is of a dense model: it lacks {len(missing)} parameters of selectors or fast '

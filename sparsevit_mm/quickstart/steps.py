@@ -183,7 +183,7 @@ class Quickstart:
             trials=self.plan.trials,
             search_images=self.plan.search_images,
             resume=Path(cfg.work_dir, 'study.sqlite3').exists(),
-            config=str(self.configs / f'{STEM}.py'),
+            config=str(self.configs / f'{STEM}_sparse-search.py'),
             checkpoint=checkpoint,
         )
         runner = build_runner(cfg)

@@ -75,6 +75,8 @@ def loop_options(args: argparse.Namespace, configured: Mapping[str, Any]) -> dic
     """
     given = {name: getattr(args, name) for name in _PASSED if getattr(args, name) is not None} | _budget(args)
     options = {**configured, **given}
+    if args.pareto and args.rungs is None:
+        options.pop('rungs', None)  # of the config, for its budget
     _check(options, given)
     return options
 

@@ -1,11 +1,12 @@
 """One process at a time: locks that are freed by the kernel or the server when their holder dies."""
 
 import hashlib
+import random
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -17,17 +18,20 @@ if TYPE_CHECKING:
 
 __all__ = ['Exclusion']
 
-_TURN = 2  # seconds that a server lets a process queue before it looks up
-_PAUSES = 0.01, 0.1  # seconds between two tries at a file, the first ones and the later ones
-_LOCK_NOT_AVAILABLE = '55P03'
+# Seconds between two tries: a part of the time waited so far, within bounds. Trying costs a file nothing.
+_OF_WAITED = 0.05
+_SHORTEST, _LONGEST, _LONGEST_FOR_FILES = 0.01, 0.25, 0.05
+
+# A way to try for a lock, and to find out later whether it is still held. At the end it is freed.
+Tries = tuple[Callable[[], bool], Callable[[], bool]]
 
 
 class Exclusion:
     """Lets one process at a time at a study's bookkeeping; freed by the kernel or the server when the holder dies.
 
     A study in memory is guarded by a thread lock, one in a SQLite file by a file lock beside it, one on a server
-    by an advisory lock on a connection of its own. PostgreSQL holds it for one transaction, so that a pool of
-    connections may stand between. Threads exclude each other too; it cannot be taken twice by one thread.
+    by an advisory lock on a connection of its own. PostgreSQL holds it for one transaction, and who waits is in none,
+    so that a pool of connections may stand between. Threads exclude each other too; it cannot be taken twice by one.
 
     Args:
         url: URL of the storage, None for memory.
@@ -39,7 +43,7 @@ class Exclusion:
     """
 
     def __init__(self, url: str | None, name: str, what: str = 'ask') -> None:
-        holds = {
+        ways = {
             'memory': self._in_memory,
             'sqlite': self._beside_file,
             'postgresql': self._in_postgresql,
@@ -47,13 +51,14 @@ class Exclusion:
             'mariadb': self._in_mysql,
         }
         backend = backend_of(url)
-        if backend not in holds:
+        if backend not in ways:
             raise ValueError(
                 f'storage {shown(url)} is a database of the kind {backend!r}, which a search cannot use: its workers '
                 f'need locks that end with their holder. Use SQLite on one machine, PostgreSQL or MySQL on several.'
             )
         self.url, self.name, self.what = url, name, what
-        self._hold: Callable[[Patience], AbstractContextManager[Callable[[], bool]]] = holds[backend]
+        self._way: Callable[[], AbstractContextManager[Tries]] = ways[backend]
+        self._longest = _LONGEST_FOR_FILES if backend == 'sqlite' else _LONGEST
         self._thread_lock = threading.Lock()
 
     @contextmanager
@@ -71,62 +76,64 @@ class Exclusion:
             ValueError: If the lock file cannot be written or locked.
             sqlalchemy.exc.OperationalError: If the server cannot be reached.
         """
-        with self._hold(Patience(waiting)) as intact:
+        patience = Patience(waiting)
+        with self._way() as (take, intact):
+            while not take():
+                patience.tell()
+                pause = min(max(_SHORTEST, _OF_WAITED * patience.seconds), self._longest)
+                time.sleep(pause * random.uniform(0.5, 1.5))
             yield intact
 
     @contextmanager
-    def _in_memory(self, patience: Patience) -> Iterator[Callable[[], bool]]:
-        while not self._thread_lock.acquire(timeout=_TURN):
-            patience.tell()
-        try:
-            yield lambda: True
-        finally:
-            self._thread_lock.release()
+    def _in_memory(self) -> Iterator[Tries]:
+        with ExitStack() as held:
+
+            def take() -> bool:
+                taken = self._thread_lock.acquire(timeout=_LONGEST)
+                if taken:
+                    held.callback(self._thread_lock.release)
+                return taken
+
+            yield take, lambda: True
 
     @contextmanager
-    def _beside_file(self, patience: Patience) -> Iterator[Callable[[], bool]]:
-        path = sqlite_path(self.url)
+    def _beside_file(self) -> Iterator[Tries]:
         name = re.sub(r'[^\w.-]+', '_', self.name)[:80]
-        with open_beside(path, f'{name}.{self.what}') as file, taking(file) as take:
-            while not take():
-                patience.tell()
-                time.sleep(_PAUSES[patience.seconds > 1])
-            yield lambda: True
+        with open_beside(sqlite_path(self.url), f'{name}.{self.what}') as file, taking(file) as take:
+            yield take, lambda: True
 
     @contextmanager
-    def _in_postgresql(self, patience: Patience) -> Iterator[Callable[[], bool]]:
+    def _in_postgresql(self) -> Iterator[Tries]:
         from sqlalchemy import text
-        from sqlalchemy.exc import DBAPIError
 
-        # Waiting in the server's queue is fair and asks nothing of it. The other limits, which a server may set,
-        # must not end the lock.
-        limits = text(
-            f"SELECT set_config('lock_timeout', '{_TURN}s', true), set_config('statement_timeout', '0', true), "
-            f"set_config('idle_in_transaction_session_timeout', '0', true)"
+        lock = text('SELECT pg_try_advisory_xact_lock(:key)')
+        # What a server may have been told to end must not end with the lock in it.
+        no_limits = text(
+            "SELECT set_config('statement_timeout', '0', true), "
+            "set_config('idle_in_transaction_session_timeout', '0', true)"
         )
+
+        def take() -> bool:
+            taken = connection.scalar(lock, {'key': self._key})
+            if taken:
+                connection.execute(no_limits)
+            else:
+                connection.rollback()
+            return taken
+
         with self._connected() as connection:
-            while True:
-                try:
-                    connection.execute(limits)
-                    connection.execute(text('SELECT pg_advisory_xact_lock(:key)'), {'key': self._key})
-                    break
-                except DBAPIError as error:
-                    state = getattr(error.orig, 'sqlstate', None) or getattr(error.orig, 'pgcode', None)
-                    if state != _LOCK_NOT_AVAILABLE:
-                        raise
-                    connection.rollback()
-                    patience.tell()
-            yield lambda: _alive(connection)
+            yield take, lambda: _alive(connection)
 
     @contextmanager
-    def _in_mysql(self, patience: Patience) -> Iterator[Callable[[], bool]]:
+    def _in_mysql(self) -> Iterator[Tries]:
         from sqlalchemy import text
 
+        lock = text('SELECT GET_LOCK(:key, 0)')
         with self._connected() as connection:
-            while connection.scalar(text(f'SELECT GET_LOCK(:key, {_TURN})'), {'key': f'search{self._key}'}) != 1:
-                patience.tell()
-                time.sleep(_PAUSES[1])
-            yield lambda: _alive(connection)
+            yield (
+                lambda: connection.scalar(lock, {'key': f'sparsevit_mm {self._key}'}) == 1,
+                lambda: _alive(connection),
+            )
 
     @property
     def _key(self) -> int:

@@ -75,9 +75,10 @@ def front_config_name(outcome: Outcome, e: Evaluation) -> str:
 def config_commands(path: str | os.PathLike, checkpoint: str | os.PathLike | None) -> tuple[tuple[str, str], ...]:
     """How to test a config with the weights that were searched on, and how to train on from them."""
     weights = 'CHECKPOINT' if checkpoint is None else str(checkpoint)
+    finetuned = Path(path).with_name(f'{Path(path).stem}_finetuned')  # every best_config.py has the same name
     return (
         ('Test', shlex.join(['python', 'tools/test.py', str(path), weights])),
-        ('Finetune', shlex.join(['python', 'tools/train.py', str(path)])),
+        ('Finetune', shlex.join(['python', 'tools/train.py', str(path), '--work-dir', str(finetuned)])),
     )
 
 

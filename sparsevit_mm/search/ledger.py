@@ -27,6 +27,8 @@ __all__ = ['Ledger']
 T = TypeVar('T')
 Vector = tuple[float, ...]
 
+_CONSTRAINTS = 'constraints'  # where optuna-dashboard looks, for which named constraints are too new
+
 
 class Ledger:
     """Writes what happens to candidates into an Optuna study.
@@ -120,7 +122,9 @@ class Ledger:
         if lost_in is not None:
             trial.set_user_attr('retry_of', lost_in)
         if math.isfinite(self.limit):
-            trial.set_constraint('budget', candidate.cost - self.limit)
+            over = candidate.cost - self.limit
+            trial.set_constraint('budget', over)
+            self._storage.set_trial_system_attr(trial._trial_id, _CONSTRAINTS, [over])
         trial.set_user_attr('worker', self._worker)
         self._running[trial.number] = trial
         return candidate
@@ -255,5 +259,6 @@ class Ledger:
                 user_attrs={**attrs, 'result': dict(scored), 'late_result_of': ended.number},
                 intermediate_values=ended.intermediate_values,
                 constraints={'budget': cost - self.limit} if math.isfinite(self.limit) else None,
+                system_attrs={_CONSTRAINTS: [cost - self.limit]} if math.isfinite(self.limit) else None,
             )
         )

@@ -15,7 +15,14 @@ __all__ = ['end_lost_trials', 'find_study']
 
 
 def find_study(
-    storage: 'BaseStorage', name: str, identity: Mapping[str, Any], *, resume: bool, alone: bool, shown: str
+    storage: 'BaseStorage',
+    name: str,
+    identity: Mapping[str, Any],
+    *,
+    resume: bool,
+    alone: bool,
+    accompanied: bool,
+    shown: str,
 ) -> 'Study | None':
     """The study of a name, where there is one that may be gone on with.
 
@@ -28,6 +35,7 @@ def find_study(
         identity: What is searched, compared with what the study was begun with.
         resume: Whether the user wants to go on with results that are there.
         alone: Whether no other process can be at the study.
+        accompanied: Whether another process is known to be; on a server that is seen by what it is at.
         shown: The storage for messages.
 
     Raises:
@@ -41,7 +49,7 @@ def find_study(
     trials = end_lost_trials(study, all_of_them=alone)
     complete = [trial for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE]
     finished = sum(not trial.user_attrs.get('reference', False) for trial in complete)
-    busy = any(trial.state == optuna.trial.TrialState.RUNNING for trial in trials)
+    busy = accompanied or any(trial.state == optuna.trial.TrialState.RUNNING for trial in trials)
     found = f'storage {shown} holds a study {name!r} with {finished} evaluations'
     different = differences(study.user_attrs.get('fingerprint', {}), identity)
     if (different or not study.user_attrs.get('ready')) and not complete and not busy:

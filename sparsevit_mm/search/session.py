@@ -18,7 +18,7 @@ from .costs import COST_MODELS, MacsCost, TableCost
 from .database import shown, sqlite_url
 from .found_configs import BEST, config_commands, write_configs
 from .report import write_report
-from .results import Candidate, Evaluation, Measured, Outcome
+from .results import Evaluation, Measured, Outcome
 from .split import SearchSplit
 from .storage import jsonable
 from .study import SparsityStudy
@@ -186,13 +186,10 @@ class SearchSession:
         """Why the costs are not to be trusted much, None where they are."""
         return self.study.cost.doubt()
 
-    def tell(self, candidate: Candidate, metrics: Mapping[str, Any], seconds: float) -> Evaluation | None:
-        """Stores a result, and writes the files anew now and then after the best one has changed."""
-        evaluation = self.study.tell(candidate, metrics, seconds)
-        outcome = self.study.outcome()
+    def refresh(self, outcome: Outcome) -> None:
+        """Writes the files anew now and then after the best setting has changed."""
         if outcome.best != self._written and time.monotonic() - self._written_at > REPORT_INTERVAL:
             self.write()
-        return evaluation
 
     def write(self) -> Outcome:
         """Writes all files from the study as it stands."""

@@ -71,9 +71,9 @@ def open_storage(url: str | None, *, heartbeat: int | None = None, grace: int | 
 def _connect(url: str, heartbeat: int | None, grace: int | None) -> 'RDBStorage':
     exclusion = Exclusion(url, 'storage', 'opening')
     if _has_tables(url):
-        return _rdb_storage(url, heartbeat, grace)
+        return _open(url, heartbeat, grace)
     with exclusion.hold():
-        return _rdb_storage(url, heartbeat, grace)
+        return _open(url, heartbeat, grace)
 
 
 def _has_tables(url: str) -> bool:
@@ -86,16 +86,17 @@ def _has_tables(url: str) -> bool:
         return connection.scalar(text('SELECT count(*) FROM alembic_version')) > 0
 
 
-def _rdb_storage(url: str, heartbeat: int | None, grace: int | None) -> 'RDBStorage':
-    import optuna
+def _open(url: str, heartbeat: int | None, grace: int | None) -> 'RDBStorage':
+    from optuna.exceptions import ExperimentalWarning
+    from optuna.storages import RDBStorage
 
     options = engine_options(url)
     if backend_of(url) not in ('memory', 'sqlite'):
         options |= {'pool_pre_ping': True, 'pool_size': 1, 'max_overflow': 2}
     url = url.replace('{', '{{').replace('}', '}}')  # Optuna takes it for a template
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore', optuna.exceptions.ExperimentalWarning)
-        return optuna.storages.RDBStorage(url, engine_kwargs=options, heartbeat_interval=heartbeat, grace_period=grace)
+        warnings.simplefilter('ignore', ExperimentalWarning)
+        return RDBStorage(url, engine_kwargs=options, heartbeat_interval=heartbeat, grace_period=grace)
 
 
 def _assert_writable(storage: 'RDBStorage', url: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..sparsity import SparsitySpace
 from .agenda import OVER, Agenda
 from .budget import Budget, CostModel
-from .database import shown
+from .database import shown, sqlite_path
 from .exclusion import Exclusion
 from .feasible import cost_space
 from .ledger import Ledger
@@ -30,6 +30,7 @@ __all__ = ['SparsityStudy']
 
 _FORMAT = 2  # of what is in the storage
 _HALVING = 2  # one in so many goes on from a rung to the next
+_ROUNDING = 1e-9  # relative; a cost is the same in whatever order it is added up
 
 
 class SparsityStudy:
@@ -135,6 +136,7 @@ class SparsityStudy:
         setup = Exclusion(self.storage_url, self.name, 'setup')
         with setup.hold(lambda seconds: self._on_wait(f'another process sets the study up, {seconds:.0f} s so far')):
             self._presence = Presence(self.storage_url)
+            sqlite = self.storage_url is not None and sqlite_path(self.storage_url) is not None
             try:
                 with self._ledger.hold():
                     study = find_study(
@@ -143,6 +145,7 @@ class SparsityStudy:
                         self._identity,
                         resume=resume,
                         alone=self._presence.alone,
+                        accompanied=sqlite and not self._presence.alone,
                         shown=shown(self.storage_url),
                     )
                 self._calibrate(study and study.user_attrs['calibration'])
@@ -162,7 +165,8 @@ class SparsityStudy:
         self.calibration = self.cost.calibrate(stored)
         self.costed = cost_space(self.space, self.cost.cost)
         dense, least = self.calibration['dense'], self.costed.least
-        self.limit = self.budget.check(dense, least, self.cost.unit) if self.budget else math.inf
+        limit = self.budget.check(dense, least, self.cost.unit) if self.budget else math.inf
+        self.limit = limit * (1 + _ROUNDING)
         self._ledger.limit = self.limit
         self._agenda = Agenda(self.costed, dense, self.limit, self.budget is not None, self.trials)
         self.feasible_size = self._agenda.feasible_size

@@ -155,7 +155,8 @@ class Counts:
         from optuna.trial import TrialState
 
         failed = [trial for trial in trials if trial.state == TrialState.FAIL]
-        stopped = [trial.user_attrs['stopped_at'] for trial in trials if 'stopped_at' in trial.user_attrs]
+        pruned = [trial.user_attrs for trial in trials if trial.state == TrialState.PRUNED]
+        stopped = [attrs['stopped_at'] for attrs in pruned if 'stopped_at' in attrs]
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         candidates = sum(not trial.user_attrs.get('reference', False) for trial in complete) + len(stopped)
         spared = sum(1 - done / images for done in stopped) if images else 0.0

@@ -108,7 +108,6 @@ def test_words_that_argparse_refuses(words, message, capsys):
 
 
 def test_contradictions_with_the_config_are_said_too():
-    with pytest.raises(ValueError, match='--rungs needs a budget'):
-        options('--pareto', budget=0.5, rungs=[0.5])
+    assert 'rungs' not in options('--pareto', budget=0.5, rungs=[0.5]), 'the rungs of a config are for its budget'
     with pytest.raises(ValueError, match='only of use for a budget of latency, but macs are counted'):
         options('--latency-table', 't.json', budget=0.5, budget_metric='macs')

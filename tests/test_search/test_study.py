@@ -54,6 +54,38 @@ class TestSearching:
         assert study.outcome().feasible_size == sum(linear_cost(s) <= 0.6 * DENSE for s in space)
         assert study.stopped == 'all 10 evaluations are made'
 
+    def test_a_setting_that_costs_just_the_budget_is_within_it(self, cost):
+        """Whatever rounding does to sums of tenths: they are compared with sums of integers."""
+        space = SparsitySpace(SparsityLayout(('a', 'b', 'c'), (2, 1)), tuple(i / 10 for i in range(10)))
+        exact = [
+            10 + sum(weight * (10 - round(10 * value)) for weight, value in zip((4, 2, 3), vector)) for vector in space
+        ]
+        for percent in range(30, 100, 5):
+            study = SparsityStudy(space, cost, Budget(percent / 100), trials=12)
+            assert study.feasible_size == sum(cost <= percent for cost in exact)
+            run(study)
+            assert all('reason' not in trial.user_attrs for trial in study._study.trials), 'none is refused'
+
+    def test_nothing_is_left_running_where_an_uncounted_space_is_used_up(self):
+        class Product(LinearCost):
+            def calibrate(self, state=None):
+                return {'dense': 1.0}
+
+            def cost(self, sparsity):
+                return math.prod(1 - value for value in sparsity)
+
+        choices = tuple(i / 28 for i in range(28))
+        space = SparsitySpace(SparsityLayout(tuple('abcd'), (4,)), choices)
+        budget = Budget(6.1 * Product().cost((choices[-1],) * 4))
+        study = SparsityStudy(space, Product(), budget, trials=100)
+        evaluated = []
+        while (candidate := study.ask()) is not None:
+            study.tell(candidate, -sum(candidate.sparsity))
+            evaluated.append(candidate.sparsity)
+        assert study.feasible_size is None and 'left' in study.stopped
+        assert len(evaluated) == len(set(evaluated)) == 1 + 8  # with the dense one
+        assert not study._study.get_trials(states=[optuna.trial.TrialState.RUNNING])
+
     def test_uniform_settings_within_the_budget_come_first(self, space, cost):
         study = SparsityStudy(space, cost, Budget(0.7), trials=5)
         evaluated = run(study)

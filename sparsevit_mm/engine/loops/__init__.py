@@ -1,5 +1,5 @@
 """Loops of mmengine's runners."""
 
-from .sparsity_search_loop import SparsitySearchLoop
+from .sparsity_search_loop import EvaluationsFailed, SparsitySearchLoop
 
-__all__ = ['SparsitySearchLoop']
+__all__ = ['EvaluationsFailed', 'SparsitySearchLoop']

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
@@ -20,17 +20,21 @@ from ...models import find_sparse_backbone
 from ...registry import LOOPS
 from ...search.progress import SearchProgress
 from ...search.report import format_sparsity
-from ...search.results import Candidate, Outcome
+from ...search.results import Candidate, Evaluation, Outcome
 from ...search.session import SearchOptions, SearchSession
 from ...search.split import split_for_search
 from ..search_pictures import draw_samples
+from .first_rank import FirstRank
 from .interrupt import finish_on_interrupt
 from .scoring import Scorer
 
-__all__ = ['SparsitySearchLoop']
+__all__ = ['EvaluationsFailed', 'SparsitySearchLoop']
 
-T = TypeVar('T')
 FAILURES_IN_A_ROW = 3
+
+
+class EvaluationsFailed(RuntimeError):
+    """So many evaluations failed one after the other that the next ones would, too."""
 
 
 @LOOPS.register_module()
@@ -99,7 +103,8 @@ class SparsitySearchLoop(TestLoop):
         self.options = SearchOptions(**options)
         self.session: SearchSession | None = None  # on the first rank
         self.outcome: Outcome | None = None
-        self.split = _on_main(
+        self._on_main = FirstRank()
+        self.split = self._on_main(
             lambda: split_for_search(
                 runner.cfg,
                 images=self.options.search_images,
@@ -120,23 +125,23 @@ class SparsitySearchLoop(TestLoop):
 
         Raises:
             ValueError: If the budget cannot be reached, or the storage cannot be used or holds another study.
-            RuntimeError: If three evaluations in a row failed.
+            EvaluationsFailed: If three evaluations in a row failed.
         """
         backbone = find_sparse_backbone(_unwrap(self.runner.model))
         before = backbone.sparsity
         live = None if is_main_process() else False
         with SearchProgress(self.options.trials, live=live) as progress, finish_on_interrupt() as interrupted:
-            _on_main(lambda: self._open(backbone, progress))
+            self._on_main(lambda: self._open(backbone, progress))
             try:
                 self._search(backbone, progress, interrupted)
-                _on_main(lambda: self._finish(backbone, progress))
+                self._on_main(lambda: self._finish(backbone, progress))
             except BaseException:
                 self._close(keep_error=True)
                 raise
             finally:
                 backbone.sparsity = before
             self._close()
-        return _on_main(self._found)
+        return self._on_main(self._found)
 
     def _close(self, keep_error: bool = False) -> None:
         """Writes the files and leaves the study; an error that led here must not be hidden by another one."""
@@ -145,9 +150,15 @@ class SparsitySearchLoop(TestLoop):
         try:
             self.outcome = self.session.close()
         except Exception as error:
-            if not keep_error:
+            if keep_error:
+                print_log(f'the report could not be written: {error}', logger='current', level=logging.WARNING)
+            elif isinstance(error, OSError):
+                raise ValueError(
+                    f'the results cannot be written to {self.session.folder}: {error}. They are in the study; make '
+                    f'room there, or see to its rights, and start again with --resume.'
+                ) from error
+            else:
                 raise
-            print_log(f'the report could not be written: {error}', logger='current', level=logging.WARNING)
 
     def _found(self) -> dict[str, float]:
         best = self.outcome.best
@@ -184,43 +195,40 @@ class SparsitySearchLoop(TestLoop):
         """Asks, scores and tells until nothing is left to ask; the study is with the first rank."""
         self._failures = 0
         scorer = Scorer(self, self.split)
-        while not _on_main(interrupted):
-            candidate, others = _on_main(lambda: (self.session.study.ask(wait=False), self.session.study.others))
+        while not self._on_main(interrupted):
+            candidate, others = self._on_main(lambda: (self.session.study.ask(wait=False), self.session.study.others))
             if candidate is not None:
                 self._try(backbone, candidate, scorer, progress)
             elif others:
                 progress.wait(f'waiting for {others} candidates of other processes')
-                time.sleep(_on_main(lambda: self.session.study.pause))
+                time.sleep(self._on_main(lambda: self.session.study.pause))
             else:
-                progress.note(_on_main(lambda: f'search ended: {self.session.study.stopped}'))
+                progress.note(self._on_main(lambda: f'search ended: {self.session.study.stopped}'))
                 return
         progress.note('search interrupted; the same command with --resume goes on with it')
 
     def _try(self, backbone: nn.Module, candidate: Candidate, scorer: Scorer, progress: SearchProgress) -> None:
         backbone.sparsity = candidate.sparsity
+        start, metrics = time.perf_counter(), None
         try:
-            result = self._score(candidate, scorer)
+            with closing(scorer.steps()) as steps:
+                for images in scorer.images:
+                    try:
+                        _, scores = next(steps)
+                    except Exception as error:
+                        self._fail(candidate, error)
+                        return
+                    if images == scorer.images[-1]:
+                        metrics = scores
+                    elif self._on_main(partial(self._report, candidate, images, scores)):
+                        break
         except KeyboardInterrupt:
             if self.session:
                 self.session.study.release(candidate)
                 print_log('search interrupted; the same command with --resume goes on with it', logger='current')
             raise
-        except Exception as error:
-            self._fail(candidate, error)
-        else:
-            _on_main(lambda: self._tell(candidate, *result, progress))
-
-    def _score(self, candidate: Candidate, scorer: Scorer) -> tuple[int, dict | None, float]:
-        """The number of images that a candidate was scored on, its metrics if these are all, and seconds."""
-        start = time.perf_counter()
-        steps = scorer.steps()
-        with closing(steps):
-            for images, metrics in steps:
-                if images == scorer.images[-1]:
-                    break
-                if _on_main(partial(self._report, candidate, images, metrics)):
-                    return images, None, time.perf_counter() - start
-        return images, metrics, time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        self._on_main(lambda: self._tell(candidate, images, metrics, seconds, progress))
 
     def _report(self, candidate: Candidate, images: int, metrics: dict) -> bool:
         return self.session.study.report(candidate, images, metrics)
@@ -228,13 +236,20 @@ class SparsitySearchLoop(TestLoop):
     def _tell(
         self, candidate: Candidate, images: int, metrics: dict | None, seconds: float, progress: SearchProgress
     ) -> None:
-        evaluation = None if metrics is None else self.session.tell(candidate, metrics, seconds)
+        evaluation = None if metrics is None else self.session.study.tell(candidate, metrics, seconds)
         if metrics is not None and evaluation is None:
             self._count_failure(candidate, f'{self.session.study.metric} is not a number', None)
             return
         self._failures = 0
         outcome = self.session.study.outcome()
         progress.update(candidate, images if evaluation is None else evaluation, outcome)
+        try:
+            self._write(evaluation, outcome)
+        except OSError as error:  # the result is stored; a full disk may have room again until the end
+            print_log(f'the work dir cannot be written: {error}', logger='current', level=logging.WARNING)
+
+    def _write(self, evaluation: Evaluation | None, outcome: Outcome) -> None:
+        self.session.refresh(outcome)
         if evaluation is not None:
             values = {'search/accuracy': evaluation.accuracy, 'search/cost': evaluation.cost}
             self.runner.visualizer.add_scalars(values, step=len(outcome.evaluations))
@@ -268,24 +283,7 @@ class SparsitySearchLoop(TestLoop):
         )
         self._failures += 1
         if self._failures == FAILURES_IN_A_ROW:
-            raise RuntimeError(f'{self._failures} evaluations in a row failed, the last one: {reason}') from error
-
-
-def _on_main(call: Callable[[], T]) -> T:
-    """Calls on the first rank and gives every rank the result, or the error."""
-    if get_world_size() == 1:
-        return call()
-    result: list[Any] = [None]
-    if is_main_process():
-        try:
-            result = [(call(), None)]
-        except Exception as error:
-            result = [(None, error)]
-    broadcast_object_list(result)
-    value, error = result[0]
-    if error is not None:
-        raise error
-    return value
+            raise EvaluationsFailed(f'{self._failures} evaluations in a row failed, the last one: {reason}') from error
 
 
 def _unwrap(model: nn.Module) -> nn.Module:
