@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = ('det', 'seg', 'det3d', 'search', 'export', 'dev')
+EXTRAS = ('det', 'seg', 'det3d', 'search', 'postgres', 'export', 'dev')
 SOURCES = ('sparsevit_mm', 'configs', 'tools', 'requirements')
 FILES = ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'LICENSE', 'README.md', 'model-index.yml')
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..sparsity import SparsitySpace
-from .database import persist
+from .database import persist, reason_of
 from .exclusion import Exclusion
 from .heartbeat import Heartbeat
 from .opening import end_lost_trials
@@ -72,18 +72,17 @@ class Ledger:
         return len(self._running)
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
-        """The lock under which trials are read and written."""
-        with self._asking.hold(lambda seconds: self._on_wait(f'other processes ask, {seconds:.0f} s so far')):
-            yield
+    def hold(self) -> Iterator[Callable[[], bool]]:
+        """The lock under which trials are read and written; gives a function that says whether it was kept so far."""
+        with self._asking.hold(lambda seconds: self._on_wait(f'other processes ask, {seconds:.0f} s so far')) as intact:
+            yield intact
 
     def persist(self, call: Callable[[], T]) -> T:
         """Calls until the storage answers, as long as there is patience."""
         return persist(call, patience=self._patience, waiting=self._say_that_it_is_away)
 
     def _say_that_it_is_away(self, seconds: float, error: Exception) -> None:
-        reason = str(error.__cause__ or error).splitlines()[0]
-        self._on_wait(f'the storage does not answer, {seconds:.0f} s so far: {reason}')
+        self._on_wait(f'the storage does not answer, {seconds:.0f} s so far: {reason_of(error)}')
 
     def trials(self) -> 'list[FrozenTrial]':
         """All of them, in the order of their numbers."""
@@ -118,14 +117,18 @@ class Ledger:
         vector = vector_of(trial, self.sites)
         candidate = Candidate(trial.number, vector, cost(vector))
         self._heartbeat.start(trial._trial_id)
-        trial.set_user_attr('cost', candidate.cost)
-        if lost_in is not None:
-            trial.set_user_attr('retry_of', lost_in)
-        if math.isfinite(self.limit):
-            over = candidate.cost - self.limit
-            trial.set_constraint('budget', over)
-            self._storage.set_trial_system_attr(trial._trial_id, _CONSTRAINTS, [over])
-        trial.set_user_attr('worker', self._worker)
+        try:
+            trial.set_user_attr('cost', candidate.cost)
+            if lost_in is not None:
+                trial.set_user_attr('retry_of', lost_in)
+            if math.isfinite(self.limit):
+                over = candidate.cost - self.limit
+                trial.set_constraint('budget', over)
+                self._storage.set_trial_system_attr(trial._trial_id, _CONSTRAINTS, [over])
+            trial.set_user_attr('worker', self._worker)
+        except BaseException:
+            self._heartbeat.stop(trial._trial_id)  # nobody is at it, so it must not look alive
+            raise
         self._running[trial.number] = trial
         return candidate
 

@@ -169,7 +169,7 @@ class SparsitySampler(BaseSampler):
         if running := self.knowledge.running:
             guessed, _ = surrogate.predict(running)
             accuracies = [*(self._sign * accuracy for accuracy in known.values()), *guessed]
-            surrogate = Surrogate([*known, *running], accuracies)
+            surrogate = Surrogate([*known, *running], accuracies, like=surrogate)
         rivals = [self._sign * accuracy for vector, accuracy in known.items() if self.costed.cost(vector) <= limit]
         mean, deviation = surrogate.predict(pool)
         best = max(rivals, default=float(mean.max()))

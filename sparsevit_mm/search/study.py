@@ -223,15 +223,17 @@ class SparsityStudy:
 
     def _ask_once(self) -> tuple[Candidate | None, int]:
         """A candidate, or None and how many candidates other processes are at."""
-        with self._ledger.hold():
-            while True:
+        while True:
+            with self._ledger.hold() as intact:
                 knowledge = self._ledger.learn()
                 self.stopped = self._agenda.why_over(knowledge)
                 candidate = self._begin(knowledge) if self.stopped is None else None
                 if self.stopped is not None:
                     return None, len(knowledge.running) - self._ledger.own
-                if candidate is not None:
+                if candidate is not None and intact():
                     return candidate, 0
+            if candidate is not None:  # the server was restarted and forgot the lock: another one may have the same
+                self.release(candidate)
 
     def _begin(self, knowledge: Knowledge) -> Candidate | None:
         """Makes a trial; None where there is nothing to propose, or what a person had put into the queue is no use."""

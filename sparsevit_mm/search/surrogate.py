@@ -3,13 +3,12 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
 __all__ = ['Surrogate', 'expected_improvement']
 
-_LATEST = 400  # evaluations that are taken into account: the best half of them and the latest
+_KNOWN = 300  # evaluations that are taken into account: the best and the latest, half of the number each
 _TRENDS = (0.2, 0.5, 0.8)  # share of the variance that is a trend of single sites
 _LENGTHS = (0.3, 0.7)  # how far in sparsity an interaction reaches
 _NOISES = (1e-3, 1e-2, 0.1, 0.3)  # variance that no setting explains, over what one does
@@ -48,48 +47,76 @@ class Surrogate:
     Args:
         settings: Known ones, ``[n, sites]``, two at least.
         accuracies: Theirs, ``[n]``, higher is better.
+        like: Another one, whose parameters are taken over.
     """
 
-    def __init__(self, settings: Sequence[Sequence[float]], accuracies: Sequence[float]) -> None:
+    def __init__(
+        self,
+        settings: Sequence[Sequence[float]],
+        accuracies: Sequence[float],
+        like: 'Surrogate | None' = None,
+    ) -> None:
         x, y = np.asarray(settings, dtype=float), np.asarray(accuracies, dtype=float)
-        if len(y) > _LATEST:
-            best = np.argsort(-y, kind='stable')[: _LATEST // 2]
-            rows = np.union1d(best, np.arange(len(y) - _LATEST // 2, len(y)))
+        if len(y) > _KNOWN:
+            best = np.argsort(-y, kind='stable')[: _KNOWN // 2]
+            rows = np.union1d(best, np.arange(len(y) - _KNOWN // 2, len(y)))
             x, y = x[rows], y[rows]
-        self._x, self._mean = x, float(y.mean())
-        self._scale = float(y.std()) or 1.0
-        self._y = (y - self._mean) / self._scale
-        self._kernel, self._noise = max(self._grid(), key=lambda pair: self._likelihood(*pair))
-        self._factor = self._factorise(self._kernel, self._noise)
-        self._weights = _solve(self._factor, self._y)
-        self._variance = max(float(self._y @ self._weights) / len(y), 1e-12)
+        self._x, self._mean, self._scale = x, float(y.mean()), float(y.std()) or 1.0
+        y = (y - self._mean) / self._scale
+        fits = [like._fit.again(x, y)] if like is not None else [f for kernel in _KERNELS for f in _fits(kernel, x, y)]
+        self._fit = max(fits, key=lambda fit: fit.likelihood)
 
     def predict(self, settings: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
         """Means and standard deviations of the accuracies of settings ``[m, sites]``, without noise."""
-        x = np.asarray(settings, dtype=float)
-        cross = self._kernel(self._x, x)
-        mean = cross.T @ self._weights
-        explained = (cross * _solve(self._factor, cross)).sum(0)
-        variance = np.maximum(self._kernel.diagonal(x) - explained, 1e-12) * self._variance
+        x, fit = np.asarray(settings, dtype=float), self._fit
+        cross = fit.vectors.T @ fit.kernel(self._x, x)
+        explained = (cross**2 / fit.values[:, None]).sum(0)
+        variance = np.maximum(fit.kernel.diagonal(x) - explained, 1e-12) * fit.variance
+        mean = cross.T @ (fit.projected / fit.values)
         return self._mean + self._scale * mean, self._scale * np.sqrt(variance)
 
-    def _grid(self) -> Iterator[tuple[_Kernel, float]]:
-        for trend, length, noise in product(_TRENDS, _LENGTHS, _NOISES):
-            yield _Kernel(trend, length), noise
 
-    def _factorise(self, kernel: _Kernel, noise: float) -> np.ndarray:
-        return np.linalg.cholesky(kernel(self._x, self._x) + (noise + 1e-9) * np.eye(len(self._x)))
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """A kernel, a noise, and what follows from them for the known settings.
 
-    def _likelihood(self, kernel: _Kernel, noise: float) -> float:
-        """Log likelihood of the accuracies at the variance that makes it greatest, up to a constant."""
-        factor = self._factorise(kernel, noise)
-        fit = float(self._y @ _solve(factor, self._y)) / len(self._y)
-        return -len(self._y) * math.log(max(fit, 1e-12)) - 2 * float(np.log(np.diag(factor)).sum())
+    Args:
+        kernel: The covariance of settings.
+        noise: Variance that no setting explains, over what one does.
+        vectors: Eigenvectors of the covariance of the known settings, ``[n, n]``.
+        values: Its eigenvalues with the noise, ``[n]``.
+        projected: The accuracies in the basis of the eigenvectors, ``[n]``.
+    """
+
+    kernel: _Kernel
+    noise: float
+    vectors: np.ndarray
+    values: np.ndarray
+    projected: np.ndarray
+
+    @property
+    def variance(self) -> float:
+        """The variance under which the accuracies are likeliest."""
+        return max(float((self.projected**2 / self.values).mean()), 1e-12)
+
+    @property
+    def likelihood(self) -> float:
+        """Log likelihood of the accuracies at that variance, up to a constant and a factor."""
+        return -len(self.values) * math.log(self.variance) - float(np.log(self.values).sum())
+
+    def again(self, x: np.ndarray, y: np.ndarray) -> '_Fit':
+        """The same kernel and noise for other known settings."""
+        return next(fit for fit in _fits(self.kernel, x, y) if fit.noise == self.noise)
 
 
-def _solve(factor: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The solution of ``A x = b`` from the Cholesky factor of ``A``."""
-    return np.linalg.solve(factor.T, np.linalg.solve(factor, b))
+def _fits(kernel: _Kernel, x: np.ndarray, y: np.ndarray) -> Iterator[_Fit]:
+    """The fits of a kernel with each noise, which share one eigendecomposition."""
+    values, vectors = np.linalg.eigh(kernel(x, x))
+    for noise in _NOISES:
+        yield _Fit(kernel, noise, vectors, np.maximum(values, 0) + noise, vectors.T @ y)
+
+
+_KERNELS = tuple(_Kernel(trend, length) for trend in _TRENDS for length in _LENGTHS)
 
 
 def expected_improvement(mean: np.ndarray, deviation: np.ndarray, best: float) -> np.ndarray:
