@@ -84,7 +84,7 @@ def search(args: argparse.Namespace) -> tuple[Outcome, Path]:
     from sparsevit_mm.engine.loops import EvaluationsFailed
     from sparsevit_mm.models.checkpoints import load_into
     from sparsevit_mm.runs import build_runner, set_work_dir
-    from sparsevit_mm.search.database import reason_of
+    from sparsevit_mm.search.storage.database import reason_of
 
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = search_config(args)

@@ -28,8 +28,8 @@ from typing import Any
 import optuna
 
 from sparsevit_mm.cost.environment import Environment
-from sparsevit_mm.search.database import shown, sqlite_url
 from sparsevit_mm.search.storage import open_storage
+from sparsevit_mm.search.storage.database import shown, sqlite_url
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'search_sparsity.py'
 ONE_THREAD = {name: '1' for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS')}

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..sparsity import SparsitySpace
-from .database import persist, reason_of
-from .exclusion import Exclusion
-from .heartbeat import Heartbeat
 from .opening import end_lost_trials
 from .results import Candidate
+from .storage.database import persist, reason_of
+from .storage.exclusion import Exclusion
+from .storage.heartbeat import Heartbeat
 from .trials import Knowledge, vector_of
 
 if TYPE_CHECKING:

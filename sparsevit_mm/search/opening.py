@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .storage import differences
+from .fingerprint import differences
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage

@@ -15,12 +15,12 @@ from .best_config import user_config
 from .budget import Budget, format_cost
 from .command_line import words_of
 from .costs import COST_MODELS, MacsCost, TableCost
-from .database import shown, sqlite_url
+from .fingerprint import jsonable
 from .found_configs import BEST, config_commands, write_configs
 from .report import write_report
 from .results import Evaluation, Measured, Outcome
 from .split import SearchSplit
-from .storage import jsonable
+from .storage.database import shown, sqlite_url
 from .study import SparsityStudy
 
 if TYPE_CHECKING:

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 from ..sparsity import SparsitySpace
 from .agenda import OVER, Agenda
 from .budget import Budget, CostModel
-from .database import shown, sqlite_path
-from .exclusion import Exclusion
 from .feasible import cost_space
+from .fingerprint import jsonable
 from .ledger import Ledger
 from .metrics import higher_is_better as grows_with_quality
 from .metrics import pick_metric
 from .opening import find_study
 from .results import Candidate, Evaluation, Outcome
-from .storage import Presence, jsonable, open_storage
+from .storage import Presence, open_storage
+from .storage.database import shown, sqlite_path
+from .storage.exclusion import Exclusion
 from .trials import Counts, Knowledge, evaluation_of
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import optuna
 import pytest
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from sparsevit_mm.search.database import Patience, backend_of, engine_options, persist, shown
+from sparsevit_mm.search.storage.database import Patience, backend_of, engine_options, persist, shown
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ import pytest
 from postgres import postgres, postgres_url
 from sqlalchemy.exc import OperationalError
 
-from sparsevit_mm.search.database import sqlite_url
-from sparsevit_mm.search.exclusion import Exclusion
+from sparsevit_mm.search.storage.database import sqlite_url
+from sparsevit_mm.search.storage.exclusion import Exclusion
 
 __all__ = ['postgres', 'postgres_url']
 
 HOLD = """
 import sys, time
-from sparsevit_mm.search.exclusion import Exclusion
+from sparsevit_mm.search.storage.exclusion import Exclusion
 url, name, what, seconds = sys.argv[1:]
 with Exclusion(url, name, what).hold():
     print('held', flush=True)
@@ -27,7 +27,7 @@ with Exclusion(url, name, what).hold():
 COUNT = """
 import sys, time
 from pathlib import Path
-from sparsevit_mm.search.exclusion import Exclusion
+from sparsevit_mm.search.storage.exclusion import Exclusion
 url, path = sys.argv[1], Path(sys.argv[2])
 exclusion = Exclusion(url, 'a study: of "mine"/1')
 for _ in range(10):

@@ -5,8 +5,8 @@ import pytest
 from optuna.trial import TrialState
 from postgres import postgres, postgres_url
 
-from sparsevit_mm.search.heartbeat import Heartbeat
 from sparsevit_mm.search.storage import open_storage, sqlite_url
+from sparsevit_mm.search.storage.heartbeat import Heartbeat
 
 __all__ = ['postgres', 'postgres_url']
 

@@ -8,7 +8,8 @@ import pytest
 from optuna.trial import TrialState
 from postgres import postgres, postgres_url
 
-from sparsevit_mm.search.storage import Presence, differences, jsonable, open_storage, sqlite_path, sqlite_url
+from sparsevit_mm.search.fingerprint import differences, jsonable
+from sparsevit_mm.search.storage import Presence, open_storage, sqlite_path, sqlite_url
 
 __all__ = ['postgres', 'postgres_url']
 

@@ -16,7 +16,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from ..storage import jsonable
+from ..fingerprint import jsonable
 from .dataset import OWN, ImageTable, assert_not_reported, assert_there, build_count, innermost, where
 from .evaluator import assert_scores_first_images, evaluator_of_part, scorable
 

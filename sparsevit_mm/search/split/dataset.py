@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..storage import jsonable
+from ..fingerprint import jsonable
 
 __all__ = ['OWN', 'ImageTable', 'assert_not_reported', 'assert_there', 'build_count', 'innermost', 'where']
 
