@@ -37,7 +37,7 @@ class Listed(BaseSegDataset):
         return [{**{key: os.path.join(folder, name) for key, folder in folders}, **kept} for name in names]
 
 
-@HOOKS.register_module()
+@HOOKS.register_module(force=True)  # other tests have one of this name
 class Diary(Hook):
     def _write(self, runner, word):
         with open(os.path.join(runner.work_dir, 'diary.txt'), 'a') as file:

@@ -178,6 +178,7 @@ class Quickstart:
         """The search, on training pictures; returns the found and the uniform sparsity."""
         cfg = self._config('search', '_sparse-search')
         checkpoint = self._value('adapted')
+        cfg.load_from = None  # its base names the weights of the dense model
         cfg.test_cfg.update(
             budget=self.plan.budget,
             trials=self.plan.trials,

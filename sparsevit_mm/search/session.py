@@ -218,10 +218,13 @@ class SearchSession:
         finally:
             self.study.close()
 
+    @property
+    def measurable(self) -> bool:
+        """Whether latencies can be measured for the report: not where MACs are counted, or by a table of elsewhere."""
+        return isinstance(self.study.cost, TableCost) and not self.options.foreign
+
     def measure(self, backbone: 'nn.Module', rounds: int = 10) -> None:
         """Times dense, the best uniform and the found setting in alternation, for the report.
-
-        Only where the device is that of the cost: not where MACs are counted, or with the table of another device.
 
         Args:
             backbone: The backbone.
@@ -230,7 +233,7 @@ class SearchSession:
         from .report.final_latency import measure_final, settings_to_measure
 
         cost, outcome = self.study.cost, self.study.outcome()
-        if outcome.best is None or self.options.foreign or not isinstance(cost, TableCost):
+        if outcome.best is None:
             return
         conditions = dict(cost.environment)
         shape = conditions.pop('shape')

@@ -130,6 +130,14 @@ def test_other_weights_are_another_study(project, tmp_path):
         runner.test()
 
 
+@pytest.fixture
+def foreground():
+    """Ctrl-C as in a terminal, even where these tests run in the background and ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def press_ctrl_c(times):
     """A hook that presses it so often in the third evaluation: that of the second candidate after the dense one."""
 
@@ -145,7 +153,7 @@ def press_ctrl_c(times):
     return lambda cfg: cfg.update(custom_hooks=[dict(type='CtrlC')])
 
 
-def test_ctrl_c_finishes_the_candidate(project, tmp_path):
+def test_ctrl_c_finishes_the_candidate(project, tmp_path, foreground):
     runner = search_runner(project, tmp_path, press_ctrl_c(1))
     runner.test()
     assert len(runner.test_loop.outcome.evaluations) == 2
@@ -156,7 +164,7 @@ def test_ctrl_c_finishes_the_candidate(project, tmp_path):
     assert len(runner.test_loop.outcome.evaluations) == 5 and runner.test_loop.outcome.interrupted == 0
 
 
-def test_second_ctrl_c_gives_the_candidate_back(project, tmp_path):
+def test_second_ctrl_c_gives_the_candidate_back(project, tmp_path, foreground):
     runner = search_runner(project, tmp_path, press_ctrl_c(2))
     with pytest.raises(KeyboardInterrupt):
         runner.test()
@@ -165,6 +173,13 @@ def test_second_ctrl_c_gives_the_candidate_back(project, tmp_path):
     runner.test()
     outcome = runner.test_loop.outcome
     assert len(outcome.evaluations) == 5 and outcome.interrupted == 1
+
+
+def test_ctrl_c_is_ignored_where_it_was(project, tmp_path, foreground):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    runner = search_runner(project, tmp_path, press_ctrl_c(2))
+    runner.test()
+    assert len(runner.test_loop.outcome.evaluations) == 5
 
 
 class TestFailures:

@@ -15,7 +15,8 @@ __all__ = ['finish_on_interrupt']
 def finish_on_interrupt() -> Iterator[Callable[[], bool]]:
     """Notes a first Ctrl-C instead of raising it; a second one raises ``KeyboardInterrupt`` as ever.
 
-    Outside of the main thread, where signals cannot be handled, nothing is changed.
+    Nothing is changed outside of the main thread, where signals cannot be handled, and where Ctrl-C is ignored, as in
+    what a shell has put into the background.
 
     Yields:
         A function that says whether there was one.
@@ -28,7 +29,8 @@ def finish_on_interrupt() -> Iterator[Callable[[], bool]]:
         seen.set()
         print_log('interrupted: the candidate is finished and the report written; again to stop at once', 'current')
 
-    if threading.current_thread() is not threading.main_thread():
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         yield seen.is_set
         return
     before = signal.signal(signal.SIGINT, note)

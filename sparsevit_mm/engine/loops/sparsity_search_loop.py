@@ -257,8 +257,9 @@ class SparsitySearchLoop(TestLoop):
     def _finish(self, backbone: nn.Module, progress: SearchProgress) -> None:
         """Measures what is compared and draws what is computed; a report without them is better than none."""
         try:
-            progress.note('measuring dense, uniform and found for the report')
-            self.session.measure(backbone)
+            if self.session.measurable:
+                progress.note('measuring dense, uniform and found for the report')
+                self.session.measure(backbone)
             if (shown := self.session.shown()) is not None:
                 folder = Path(self.runner.work_dir, 'samples')
                 model = _unwrap(self.runner.model)
