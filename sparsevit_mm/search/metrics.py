@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from numbers import Real
 
-__all__ = ['higher_is_better', 'pick_metric']
+__all__ = ['first_metric', 'higher_is_better', 'pick_metric']
 
 # In this order, the first one that the evaluator gives is taken where the user names none. SparseViT searches
 # by box AP, also for instance segmentation.
@@ -61,3 +61,23 @@ def pick_metric(metrics: Mapping[str, object], name: str | None = None) -> str:
             f'images have annotations and that the evaluator is not in format_only mode.'
         )
     return finite[0]
+
+
+def first_metric(metrics: Mapping[str, object], name: str | None, higher: bool) -> str:
+    """The full name of the metric of a search, by the first result.
+
+    Args:
+        metrics: What the evaluator gave.
+        name: What the user asked for.
+        higher: Whether higher is taken for better.
+
+    Raises:
+        ValueError: If there is no such metric, or none was asked for and the evaluator's first one is better lower.
+    """
+    picked = pick_metric(metrics, name)
+    if name is None and higher and not higher_is_better(picked):
+        raise ValueError(
+            f'the first metric that the evaluator gives, {picked}, is one of the lower-is-better kind. Name the '
+            f'metric to search by with --metric; there are {", ".join(metrics)}.'
+        )
+    return picked

@@ -14,8 +14,8 @@ from .budget import Budget, CostModel
 from .feasible import cost_space
 from .fingerprint import jsonable
 from .ledger import Ledger
+from .metrics import first_metric, pick_metric
 from .metrics import higher_is_better as grows_with_quality
-from .metrics import pick_metric
 from .opening import find_study
 from .results import Candidate, Evaluation, Outcome
 from .storage import Presence, open_storage
@@ -323,12 +323,7 @@ class SparsityStudy:
         if not isinstance(result, Mapping):
             return float(result), {}
         if self.metric is None:
-            name = pick_metric(result, self._wanted_metric)
-            if self._wanted_metric is None and not grows_with_quality(name) and self.higher_is_better:
-                raise ValueError(
-                    f'the first metric that the evaluator gives, {name}, is one of the lower-is-better kind. Name the '
-                    f'metric to search by with --metric; there are {", ".join(result)}.'
-                )
+            name = first_metric(result, self._wanted_metric, self.higher_is_better)
             self._ledger.persist(lambda: self._note_metric(name))
         metrics = {key: float(value) for key, value in result.items() if isinstance(value, int | float)}
         return float(result[pick_metric(result, self.metric)]), metrics
