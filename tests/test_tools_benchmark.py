@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import subprocess
 import sys
@@ -7,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from scripts import load_tool
 from tiny_segmentation import make_project
 
 from sparsevit_mm.apis import build_model, load_config
@@ -25,10 +25,7 @@ QUICK = ['--shape', '48', '64', '--rounds', '2', '--min-round-time', '0']
 
 @pytest.fixture(scope='module')
 def main():
-    spec = importlib.util.spec_from_file_location('benchmark_tool', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return partial(run_tool, module.main)
+    return partial(run_tool, load_tool('benchmark').main)
 
 
 @pytest.fixture

@@ -1,16 +1,15 @@
 """tools/latency_table.py from the command line to the file and back."""
 
-import importlib.util
 import json
 from functools import partial
 from pathlib import Path
 
 import pytest
+from scripts import load_tool
 
 from sparsevit_mm.cli import run_tool
 from sparsevit_mm.cost import LatencyTable
 
-TOOL = Path(__file__).parents[1] / 'tools' / 'latency_table.py'
 STOCK = """
 default_scope = 'mmdet'
 model = dict(backbone=dict(
@@ -29,10 +28,7 @@ SITES = ('stage1.pair1', 'stage2.pair1', 'stage2.pair2')
 
 @pytest.fixture(scope='module')
 def main():
-    spec = importlib.util.spec_from_file_location('latency_table_tool', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return partial(run_tool, module.main)
+    return partial(run_tool, load_tool('latency_table').main)
 
 
 @pytest.fixture

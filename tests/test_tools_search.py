@@ -2,7 +2,6 @@
 
 import ast
 import csv
-import importlib.util
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 import optuna
 import pytest
 from quick_sqlite import quick_sqlite
+from scripts import load_tool
 from tiny_segmentation import make_project
 
 from sparsevit_mm.apis import load_config
@@ -52,13 +52,6 @@ class Diary(Hook):
 @pytest.fixture(scope='module')
 def project(tmp_path_factory):
     return make_project(tmp_path_factory.mktemp('tiny'))
-
-
-def load_tool(name):
-    spec = importlib.util.spec_from_file_location(f'{name}_tool', ROOT / 'tools' / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope='module')

@@ -1,18 +1,17 @@
 """What the search tool says, and what is kept, where the machine or the model lets it down."""
 
-import importlib.util
 import os
 import shutil
 import socket
 import subprocess
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from postgres import postgres, postgres_url
 from quick_sqlite import quick_sqlite
+from scripts import load_tool
 from tiny_segmentation import make_project
 
 from sparsevit_mm.cli import run_tool
@@ -20,15 +19,11 @@ from sparsevit_mm.search import SparsityStudy
 from sparsevit_mm.search.storage import sqlite_url
 
 __all__ = ['postgres', 'postgres_url', 'quick_sqlite']
-TOOL = Path(__file__).parents[1] / 'tools' / 'search_sparsity.py'
 
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location('search_sparsity_failures_tool', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool('search_sparsity')
 
 
 @HOOKS.register_module(force=True)

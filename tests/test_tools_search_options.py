@@ -1,24 +1,19 @@
 """How the search tool turns a command line into the config of a run, and what it says in the end."""
 
-import importlib.util
 import math
 from pathlib import Path
 
 import pytest
+from scripts import load_tool
 from tiny_segmentation import CLASSES, CONFIG
 
 from sparsevit_mm.cli import run_tool
 from sparsevit_mm.search.results import Evaluation, Outcome
 
-TOOL = Path(__file__).parents[1] / 'tools' / 'search_sparsity.py'
-
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location('search_sparsity_options_tool', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool('search_sparsity')
 
 
 @pytest.fixture

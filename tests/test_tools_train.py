@@ -1,6 +1,5 @@
 """tools/train.py and tools/test.py on a tiny stock segmentor, and what they say when something is wrong."""
 
-import importlib.util
 import os
 import pickle
 import socket
@@ -11,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from scripts import load_tool
 
 from sparsevit_mm.cli import run_tool
 
@@ -106,9 +106,7 @@ log_level = 'WARNING'
 
 
 def tool(name):
-    spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / 'tools' / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_tool(name)
     return lambda *argv: run_tool(module.main, list(map(str, argv)))
 
 

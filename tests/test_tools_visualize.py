@@ -1,12 +1,12 @@
 """tools/visualize_sparsity.py from the command line to the files, with small models of the three packages."""
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import mmcv
 import numpy as np
 import pytest
+from scripts import load_tool
 
 from sparsevit_mm.cli import run_tool
 
@@ -55,11 +55,7 @@ CONFIGS = {'mmdet': DETECTOR, 'mmseg': SEGMENTOR, 'mmdet3d': MONO_3D}
 
 @pytest.fixture(scope='module')
 def tool() -> ModuleType:
-    path = Path(__file__).parents[1] / 'tools' / 'visualize_sparsity.py'
-    spec = importlib.util.spec_from_file_location('visualize_sparsity', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool('visualize_sparsity')
 
 
 def run(tool: ModuleType, argv: list[str]) -> int:

@@ -1,8 +1,7 @@
 """What a whole model takes beside its backbone: a neck and heads, to which sparsity makes no difference."""
 
-from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -49,11 +48,6 @@ class ModelRest:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> 'ModelRest':
-        """The inverse of :meth:`to_dict`."""
-        return cls(**{field.name: values[field.name] for field in fields(cls)})
 
 
 def measure_model_rest(

@@ -44,7 +44,7 @@ def test_a_model_comes_back_as_it_was(model: nn.Module) -> None:
     assert progress == [(1, 3), (2, 3), (3, 3)]
     assert set(model.backbone.sparsity) == {0.5} and model.training and torch.get_num_threads() == threads
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
-    assert ModelRest.from_dict(json.loads(json.dumps(rest.to_dict()))) == rest
+    assert ModelRest(**json.loads(json.dumps(rest.to_dict()))) == rest
 
 
 class Seconds:
