@@ -14,9 +14,12 @@ import importlib
 import sys
 from collections.abc import Callable
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ['allow_mmengine_checkpoints', 'compute_pgd_losses_in_float32', 'run_mmcv_ops_in_float32']
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ['allow_mmengine_checkpoints', 'autocast_dtype', 'compute_pgd_losses_in_float32', 'run_mmcv_ops_in_float32']
 
 # The methods that HistoryBuffer registers for itself.
 STATISTICS = ('min', 'max', 'current', 'mean')
@@ -35,6 +38,17 @@ WITHOUT_BFLOAT16 = {
     'roi_align': ('RoIAlignFunction',),
     'roi_pool': ('RoIPoolFunction',),
 }
+
+
+def autocast_dtype(device_type: str) -> 'torch.dtype | None':
+    """The dtype that autocast computes in now on a kind of device, ``None`` where it is off."""
+    import torch
+
+    if hasattr(torch, 'get_autocast_dtype'):  # torch 2.4
+        return torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else None
+    if device_type == 'cpu':
+        return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
+    return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
 
 
 def allow_mmengine_checkpoints() -> None:

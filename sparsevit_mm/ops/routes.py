@@ -5,14 +5,23 @@ A map of a batch is a matrix of rows ``[B * L, C]``. Where windows hold padding 
 in the spill row is never read as a value: after the first norm padding is set to zero, as in stock Swin.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from .windows import WindowGrid
 
-__all__ = ['WindowRoute', 'add_spill_row', 'build_ragged_route', 'build_route', 'drop_spill_row', 'write_rows']
+__all__ = [
+    'WindowRoute',
+    'add_spill_row',
+    'build_ragged_route',
+    'build_route',
+    'drop_spill_row',
+    'images_of_windows',
+    'write_rows',
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +39,7 @@ class WindowRoute:
         kinds: ``[B * K]`` attention mask of each window, ``None`` without shift.
         real: ``[B * V]`` which of the rows read are real tokens; ``None`` where all are. Where an image has fewer
             than ``V``, some of its padding fills the rest.
+        parts: What :meth:`split` gave last, by the number of windows.
     """
 
     batch: int
@@ -38,11 +48,36 @@ class WindowRoute:
     padding: Tensor | None
     kinds: Tensor | None
     real: Tensor | None
+    parts: dict[int, list['WindowRoute']] = field(default_factory=dict, repr=False)
 
     @property
     def places(self) -> Tensor:
         """Rows to write, ``[B * K * N]``, or ``[B * V]`` where there is padding."""
         return self.rows if self.real is None else self.rows.index_select(0, self.real)
+
+    def split(self, windows: int) -> list['WindowRoute']:
+        """The route in parts of so many windows, for inference that is not traced.
+
+        A part has exactly its real tokens as places, so it does not need the spill row: padding is read from row 0.
+        They are remembered, since blocks share a route, and dense ones live as long as the size of the map.
+        """
+        if windows not in self.parts:
+            self.parts.clear()
+            self.parts[windows] = list(self._split(windows))
+        return self.parts[windows]
+
+    def _split(self, windows: int) -> Iterator['WindowRoute']:
+        tokens = len(self.rows) // max(1, len(self.images))
+        for start in range(0, len(self.images), windows):
+            some = slice(start, start + windows)
+            places = slice(start * tokens, (start + windows) * tokens)
+            rows, padding, real = self.rows[places], None, None
+            if self.padding is not None and self.padding[places].any():
+                padding = self.padding[places]
+                hidden = padding.squeeze(1)
+                rows, real = rows.masked_fill(hidden, 0), (~hidden).nonzero().squeeze(1)
+            kinds = None if self.kinds is None else self.kinds[some]
+            yield WindowRoute(1, self.images[some], rows, padding, kinds, real)
 
 
 def add_spill_row(tokens: Tensor) -> Tensor:
@@ -55,18 +90,24 @@ def drop_spill_row(rows: Tensor, batch: int) -> Tensor:
     return rows[:-1].view(batch, -1, rows.shape[-1])
 
 
-def build_route(grid: WindowGrid, batch: int, kept: Tensor | None = None) -> WindowRoute:
+def images_of_windows(batch: int, num_kept: int, device: torch.device | str) -> Tensor:
+    """The image of each window where every image keeps as many, ``[B * K]``."""
+    return torch.arange(batch, device=device)[:, None].expand(-1, num_kept).flatten()
+
+
+def build_route(grid: WindowGrid, batch: int, kept: Tensor | None = None, images: Tensor | None = None) -> WindowRoute:
     """The rows of some windows of each image.
 
     Args:
         grid: Windows of the map.
         batch: Images.
         kept: ``[B, K]`` indices of the windows; ``None`` for all.
+        images: What :func:`images_of_windows` gives, where it is at hand.
     """
     if kept is None:
         kept = torch.arange(grid.num_windows, device=grid.rows.device).expand(batch, -1)
     num_kept = kept.shape[1]
-    images = torch.arange(batch, device=kept.device).repeat_interleave(num_kept)
+    images = images_of_windows(batch, num_kept, kept.device) if images is None else images
     rows, padding, kinds = _rows_of(grid, batch, images, kept.flatten())
     real = None if padding is None else _real_places(padding.view(batch, -1), grid.most_tokens(num_kept))
     return WindowRoute(batch, images, rows, padding, kinds, real)
@@ -104,8 +145,12 @@ def _real_places(padding: Tensor, count: int) -> Tensor:
         ``[B * V]`` places in the flattened ``[B * M]``: the real ones first, then padding.
     """
     batch, total = padding.shape
-    # Stable, so that real rows keep the order of the windows.
-    order = padding.to(torch.uint8).argsort(dim=1, stable=True)[:, :count]
+    # Where a stable sort would put each row, without sorting: real rows keep the order of the windows.
+    padding_before = padding.cumsum(1)
+    places = torch.arange(total, device=padding.device)
+    real_before = places + 1 - padding_before
+    sorted_to = torch.where(padding, real_before[:, -1:] + padding_before, real_before) - 1
+    order = torch.empty_like(sorted_to).scatter(1, sorted_to, places.expand(batch, -1))[:, :count]
     return (order + torch.arange(batch, device=order.device)[:, None] * total).flatten()
 
 

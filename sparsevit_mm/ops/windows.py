@@ -5,7 +5,7 @@ window, ``K`` kept windows, ``V`` real tokens (no padding) that kept windows hol
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -41,6 +41,8 @@ class WindowGrid:
         masks: ``[4, N, N]`` attention masks of the kinds, added to the attention scores. ``None`` without shift.
         token_counts: Real tokens of each window.
         owners: ``[H * W]`` the window that each token is in.
+        sizes: ``[nW]`` real tokens of each window as float32, 1 where there is none: what a mean over it divides by.
+        most: Real tokens that 0, 1, 2, ... windows hold at most.
     """
 
     height: int
@@ -52,6 +54,8 @@ class WindowGrid:
     masks: Tensor | None
     token_counts: tuple[int, ...]
     owners: Tensor
+    sizes: Tensor
+    most: tuple[int, ...]
 
     @property
     def num_windows(self) -> int:
@@ -66,16 +70,9 @@ class WindowGrid:
         """Whether some window holds padding."""
         return sum(self.token_counts) < self.num_windows * self.window**2
 
-    @cached_property
-    def _most_tokens(self) -> tuple[int, ...]:
-        totals = [0]
-        for count in sorted(self.token_counts, reverse=True):
-            totals.append(totals[-1] + count)
-        return tuple(totals)
-
     def most_tokens(self, num_kept: int) -> int:
         """Real tokens that ``num_kept`` windows hold at most: a static bound for any selection."""
-        return self._most_tokens[num_kept]
+        return self.most[num_kept]
 
 
 def build_window_grid(height: int, width: int, window: int, shift: int, device: torch.device | str) -> WindowGrid:
@@ -96,6 +93,7 @@ def build_window_grid(height: int, width: int, window: int, shift: int, device: 
     windows = torch.arange(rows.shape[0], device=device)[:, None].expand_as(rows)
     owners = torch.empty(height * width + 1, dtype=torch.long, device=device)
     owners = owners.scatter(0, rows.flatten(), windows.flatten())[: height * width]
+    counts = window_token_counts(height, width, window, shift)
     return WindowGrid(
         height=height,
         width=width,
@@ -104,8 +102,10 @@ def build_window_grid(height: int, width: int, window: int, shift: int, device: 
         rows=rows,
         kinds=kinds,
         masks=_shift_masks(window, shift, device) if shift else None,
-        token_counts=tuple(window_token_counts(height, width, window, shift)),
+        token_counts=tuple(counts),
         owners=owners,
+        sizes=(rows < height * width).sum(1).clamp(min=1).float(),
+        most=(0, *accumulate(sorted(counts, reverse=True))),
     )
 
 
@@ -133,6 +133,5 @@ def pool_windows(tokens: Tensor, grid: WindowGrid) -> Tensor:
     tokens = tokens.float()
     if grid.padded:
         tokens = torch.nn.functional.pad(tokens, (0, 0, 0, 1))
-    counts = torch.tensor(grid.token_counts, dtype=torch.float32, device=tokens.device).clamp(min=1)
     # [B, L, C] -> [B, nW, N, C] -> [B, nW, C]
-    return tokens[:, grid.rows].sum(2) / counts[:, None]
+    return tokens[:, grid.rows].sum(2) / grid.sizes[:, None]

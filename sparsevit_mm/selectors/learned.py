@@ -12,6 +12,7 @@ from ..ops import (
     keep_above,
     keep_best_of_batch,
     keep_mask,
+    linear_kernel,
     perturb,
     pool_windows,
     rank_units,
@@ -172,6 +173,8 @@ class LearnedSelector(Selector):
 
 def linear_in_float32(x: Tensor, layer: nn.Linear) -> Tensor:
     """A linear layer in float32, also where a whole model is in half precision."""
+    if layer.weight.dtype == torch.float32:
+        return linear_kernel(layer, x)(x)
     return F.linear(x, layer.weight.float(), layer.bias.float())
 
 

@@ -1,6 +1,7 @@
 import torch
 from torch import Tensor
 
+from ..ops import rows_per_chunk
 from ..registry import MODELS
 from .base import Selector
 
@@ -19,5 +20,8 @@ class MagnitudeSelector(Selector):
     @torch.no_grad()
     def forward(self, tokens: Tensor, alive: Tensor | None = None, class_attention: Tensor | None = None) -> Tensor:
         """Mean magnitude of each token, ``[B, L, C] -> [B, L]``; see :meth:`Selector.forward`."""
-        total = torch.linalg.vector_norm(tokens, ord=1, dim=-1, dtype=torch.float32)
-        return total / tokens.shape[-1]
+        chunk = rows_per_chunk(tokens, tokens.shape[-1])
+        parts = tokens.split(tokens.shape[1] if chunk is None else chunk, dim=1)
+        # Not by vector_norm, which takes four times as long on a CPU for ord=1.
+        totals = [part.abs().sum(-1, dtype=torch.float32) for part in parts]
+        return (torch.cat(totals, dim=1) if len(totals) > 1 else totals[0]) / tokens.shape[-1]

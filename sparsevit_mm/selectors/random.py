@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -34,8 +36,34 @@ class RandomSelector(Selector):
         return self._scores(grid.num_windows, scores.device).expand(scores.shape[0], -1)
 
     def _scores(self, count: int, device: torch.device) -> Tensor:
-        def build() -> Tensor:
-            generator = torch.Generator().manual_seed(self.seed)
-            return torch.randperm(count, generator=generator).float().to(device)
+        if _traced_permutation is not None and torch.compiler.is_dynamo_compiling():
+            return _traced_permutation(self.seed, count, device)
+        return self._permutations.get((count, str(device)), lambda: _permutation(self.seed, count, device))
 
-        return self._permutations.get((count, str(device)), build)
+
+def _permutation(seed: int, count: int, device: torch.device) -> Tensor:
+    """The numbers below ``count`` in an order that the seed chooses, ``[count]`` in float32."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(count, generator=generator).float().to(device)
+
+
+def _register_traced_permutation() -> Callable[[int, int, torch.device], Tensor] | None:
+    """The same as an operator: ``torch.compile`` takes no generator into a graph. ``None`` before torch 2.4."""
+    if not hasattr(torch.library, 'custom_op'):
+        return None
+    permutations = IndexCache()
+
+    @torch.library.custom_op('sparsevit_mm::permutation', mutates_args=())
+    def permutation(seed: int, count: int, device: torch.device) -> Tensor:
+        key = (seed, count, str(device))
+        # A copy: compilers may write into what an operator returns.
+        return permutations.get(key, lambda: _permutation(seed, count, device)).clone()
+
+    @permutation.register_fake
+    def _(seed: int, count: int, device: torch.device) -> Tensor:
+        return torch.empty(count, device=device, dtype=torch.float32)
+
+    return permutation
+
+
+_traced_permutation = _register_traced_permutation()

@@ -8,9 +8,8 @@ import torch.nn.functional as F
 
 from sparsevit_mm.cost import count_macs, measure_macs
 from sparsevit_mm.models import SparseSwin
-from sparsevit_mm.models.layers import window_block
 from sparsevit_mm.models.layers.window_choice import WindowRanking, pack_windows
-from sparsevit_mm.ops import build_window_grid, chunks
+from sparsevit_mm.ops import build_window_grid
 from sparsevit_mm.selectors import MagnitudeSelector
 
 from .conftest import randomize
@@ -168,12 +167,11 @@ def test_images_of_a_batch_do_not_meet(selector, package):
 
 
 @pytest.mark.parametrize('size', [(64, 64), (52, 76)])
-def test_chunks_change_nothing(monkeypatch, size):
+def test_chunks_change_nothing(size):
     model, images = tiny(), torch.randn(2, 3, *size)
     with torch.no_grad():
         whole = model(images)
-        monkeypatch.setattr(chunks, 'CHUNK_BYTES', 4 * 64 * 16 * 3)
-        assert window_block.rows_per_chunk(torch.zeros(1), 64) == 48
+        model.chunk_rows = 48
         for a, b in zip(whole, model(images)):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 

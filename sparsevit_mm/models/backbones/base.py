@@ -6,9 +6,10 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from ...ops import forget_packed
 from ...selectors import Selector
 from ...sparsity import DEFAULT_CHOICES, SparsityLayout, SparsitySpace
-from ..layers import FastPath
+from ..layers import Chunked, FastPath
 
 __all__ = ['SiteRecord', 'SparseBackbone']
 
@@ -87,6 +88,7 @@ class SparseBackbone(BaseModule):
     def __init__(self, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
         self._sparsity: tuple[float, ...] = ()
+        self._chunk_rows: int | None = None
         self._records: list[SiteRecord] | None = None
         self.keep_ratios = ForwardNotes()
         self.computed_positions = ForwardNotes()
@@ -121,6 +123,29 @@ class SparseBackbone(BaseModule):
             ValueError: If they do not fit its other options.
         """
 
+    @property
+    def chunk_rows(self) -> int | None:
+        """How many rows (tokens of a batch) blocks compute at once in inference; ``None`` for what suits the device.
+
+        Results do not depend on it. It bounds memory, and on the CPU it decides how fast blocks are.
+
+        Raises:
+            ValueError: If it is set to something else than ``None`` or a positive int.
+        """
+        return self._chunk_rows
+
+    @chunk_rows.setter
+    def chunk_rows(self, value: int | None) -> None:
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise ValueError(
+                f'chunk_rows must be a positive int, the rows of tokens that blocks compute at once in inference, or '
+                f'None for what suits the device, got {value!r}.'
+            )
+        self._chunk_rows = value
+        for module in self.modules():
+            if isinstance(module, Chunked):
+                module.chunk_rows = value
+
     def sparsity_space(self, choices: Sequence[float] = DEFAULT_CHOICES) -> SparsitySpace:
         """All settings of the sites over some choices: what adaptation draws from and a search searches.
 
@@ -134,6 +159,11 @@ class SparseBackbone(BaseModule):
                 f'sparsities.'
             )
         return SparsitySpace(self.sparsity_layout, tuple(choices))
+
+    def train(self, mode: bool = True) -> 'SparseBackbone':
+        """Sets the training mode. Weights may have changed since the last forward pass, whoever changed them."""
+        forget_packed(self.parameters())
+        return super().train(mode)
 
     @contextmanager
     def record_selections(self) -> Iterator[list[SiteRecord]]:

@@ -7,6 +7,7 @@ from mmengine.model import ModuleList
 from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
 
+from ...ops import channels_last
 from ...registry import MODELS
 from ..checkpoints_convnext import load_convnext_backbone
 from ..layers import ConvNeXtBlock, PathSelectors, TwoPathConvNeXtBlock, TwoPathConvNeXtStage, build_norm2d
@@ -67,6 +68,7 @@ class DynamicConvNeXt(SparseBackbone):
             keep :math:`\\rho`, :math:`\\rho - 0.2` and :math:`\\rho - 0.4` on the slow one: (.3, .5, .7) is their
             :math:`\\rho = 0.7`.
         selector: Config of the selectors, of which each site has one.
+        chunk_rows: See :attr:`SparseBackbone.chunk_rows`.
 
     Attributes:
         site_blocks: For each stage its blocks with a site before them.
@@ -95,6 +97,7 @@ class DynamicConvNeXt(SparseBackbone):
         site_stage: int = 2,
         sparsity: float | Sequence[float] = 0.0,
         selector: dict = dict(type='sparsevit_mm.PredictorSelector'),
+        chunk_rows: int | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.depths, self.channels = _architecture(arch)
@@ -134,6 +137,7 @@ class DynamicConvNeXt(SparseBackbone):
             self.add_module(f'norm{i}', build_norm2d(norm_cfg, self.channels[i]))
         self._freeze_stages()
         self.sparsity = sparsity
+        self.chunk_rows = chunk_rows
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Features of the stages asked for.
@@ -145,7 +149,7 @@ class DynamicConvNeXt(SparseBackbone):
             ``[B, C_i, H_i, W_i]`` for each of ``out_indices``, or ``[B, C_i]`` if averaged.
         """
         self.forget_last_pass()
-        outs = []
+        x, outs = channels_last(x), []
         for i, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages)):
             sparsity, sites = self.of_blocks(i)
             x = stage(downsample(x), sparsity, self.site_selectors[i], StageLog(self, sites))

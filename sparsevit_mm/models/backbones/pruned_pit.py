@@ -112,6 +112,7 @@ class PrunedPiT(SparseBackbone):
         package: Whether a stage has one package or one a site. The released PiT of SPViT merges them.
         unfold: What a map shows of tokens in a package.
         counts: Whether selectors decide for each image how many of its tokens stay, as in :class:`PrunedViT`.
+        chunk_rows: See :attr:`SparseBackbone.chunk_rows`.
 
     Raises:
         ValueError: If arguments contradict each other, or a site or the sparsity is not valid.
@@ -143,6 +144,7 @@ class PrunedPiT(SparseBackbone):
         package: str = 'merged',
         unfold: str = 'residual',
         counts: str = 'fixed',
+        chunk_rows: int | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg_of(init_cfg, pretrained))
         check_options('PrunedPiT', ('reuse', 'package'), bypass, package=package, unfold=unfold, counts=counts)
@@ -200,6 +202,7 @@ class PrunedPiT(SparseBackbone):
         self.register_load_state_dict_pre_hook(fit_pit_positions)
         self._freeze_stages()
         self.sparsity = sparsity
+        self.chunk_rows = chunk_rows
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Features of the stages asked for.
@@ -231,7 +234,9 @@ class PrunedPiT(SparseBackbone):
     def _embed(self, x: Tensor) -> Tensor:
         """``[B, C, H', W']`` overlapping patches with their positions."""
         patch, stride = self.arch.patch_size, self.arch.stride
-        missing = [max(patch - size, (patch - size) % stride) for size in x.shape[2:]]
+        # Without floor divisions of negative numbers, which compilers get wrong for sizes that are variable.
+        steps = [(max(size - patch, 0) + stride - 1) // stride for size in x.shape[2:]]
+        missing = [patch + count * stride - size for count, size in zip(steps, x.shape[2:])]
         if any(missing):
             x = F.pad(x, (0, missing[1], 0, missing[0]))
         x = self.patch_embed['conv'](x)

@@ -8,6 +8,7 @@ from mmengine.model import ModuleList
 from mmengine.model.weight_init import constant_init, kaiming_init, trunc_normal_
 from torch import Tensor, nn
 
+from ...ops import channels_last
 from ...registry import MODELS
 from ...sparsity import SparsityLayout
 from ..checkpoints_vit import fit_vit_positions, load_vit_backbone
@@ -86,6 +87,7 @@ class PrunedViT(SparseBackbone):
             selectors decide for each image by itself: those tokens stay whose scores are above a cut. It needs a
             selector with ``draw='gumbel'`` or ``'batch'``, trained with a keep-ratio loss over the mean of the batch;
             the sparsity is then the target of training, and no more, but that sites at 0 are dense.
+        chunk_rows: See :attr:`SparseBackbone.chunk_rows`.
 
     Raises:
         ValueError: If arguments contradict each other, or a site or the sparsity is not valid.
@@ -131,6 +133,7 @@ class PrunedViT(SparseBackbone):
         package: str = 'separate',
         unfold: str = 'residual',
         counts: str = 'fixed',
+        chunk_rows: int | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg_of(init_cfg, pretrained))
         self.out_indices = _out_blocks(out_indices, num_layers)
@@ -197,6 +200,7 @@ class PrunedViT(SparseBackbone):
         self.register_load_state_dict_pre_hook(fit_vit_positions)
         self._freeze()
         self.sparsity = sparsity
+        self.chunk_rows = chunk_rows
 
     def _add_norm(self, norm_cfg: dict, dims: int, postfix: int | str) -> str:
         name, norm = build_norm_layer(norm_cfg, dims, postfix=postfix)
@@ -240,7 +244,7 @@ class PrunedViT(SparseBackbone):
                 f'the image has {height}x{width} pixels, but with patch_pad=None both sides must be multiples of '
                 f"patch_size={self.patch_size}: resize or pad it, or use patch_pad='corner'."
             )
-        x, hw_shape = self.patch_embed(x)
+        x, hw_shape = self.patch_embed(channels_last(x))
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
         x = self.drop_after_pos(x + self._positions(hw_shape))
         if not self.with_cls_token:

@@ -9,8 +9,9 @@ from mmengine.model import ModuleList
 from mmengine.model.weight_init import constant_init, trunc_normal_, trunc_normal_init
 from torch import Tensor, nn
 
+from ...ops import channels_last
 from ..checkpoints import fit_swin_tables, load_swin_backbone
-from ..layers import FoldPatchMerging, WindowAttention
+from ..layers import FoldPatchMerging, WindowAttention, norm_to_map
 from .arguments import image_size, init_cfg_of
 from .base import SparseBackbone
 from .stage_log import StageLog
@@ -67,6 +68,7 @@ class SwinBody(SparseBackbone):
             is recognised without it too.
         frozen_stages: Stages without gradients, in evaluation mode; -1 for none, 0 for the patch embedding.
         init_cfg: How weights are initialised.
+        chunk_rows: See :attr:`SparseBackbone.chunk_rows`.
 
     Raises:
         ValueError: If arguments contradict each other.
@@ -99,6 +101,7 @@ class SwinBody(SparseBackbone):
         convert_weights: bool = False,
         frozen_stages: int = -1,
         init_cfg: dict | None = None,
+        chunk_rows: int | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg_of(init_cfg, pretrained))
         rates = dict(drop_rate=drop_rate, attn_drop_rate=attn_drop_rate, drop_path_rate=drop_path_rate)
@@ -151,6 +154,7 @@ class SwinBody(SparseBackbone):
         for i in self.out_indices:
             self.add_module(f'norm{i}', build_norm_layer(norm_cfg, self.num_features[i])[1])
         self.register_load_state_dict_pre_hook(fit_swin_tables)
+        self.chunk_rows = chunk_rows
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Features of the stages asked for.
@@ -162,7 +166,7 @@ class SwinBody(SparseBackbone):
             ``[B, C_i, H_i, W_i]`` for each of ``out_indices``.
         """
         self.forget_last_pass()
-        x, hw_shape = self.patch_embed(x)
+        x, hw_shape = self.patch_embed(channels_last(x))
         if self.use_abs_pos_embed:
             x = x + self._position_embedding(hw_shape)
         x = self.drop_after_pos(x)
@@ -171,9 +175,7 @@ class SwinBody(SparseBackbone):
             sparsity, sites = self.of_blocks(i)
             x = stage(x, hw_shape, sparsity, StageLog(self, sites))
             if i in self.out_indices:
-                # [B, L, C] -> [B, C, H, W]
-                out = getattr(self, f'norm{i}')(x).view(x.shape[0], *hw_shape, -1)
-                outs.append(out.permute(0, 3, 1, 2).contiguous())
+                outs.append(norm_to_map(x, getattr(self, f'norm{i}'), hw_shape))
             if stage.downsample is not None:
                 x, hw_shape = stage.downsample(x, hw_shape)
         return tuple(outs)

@@ -1,8 +1,10 @@
 """Blocks that backbones are assembled from."""
 
+from .chunked import Chunked
 from .convnext_block import ConvNeXtBlock, GlobalResponseNorm, LayerNorm2d, build_norm2d
 from .fast_path import FastPath
 from .idle import keep_in_graph
+from .norm_to_map import norm_to_map
 from .patch_merging import FoldPatchMerging
 from .swin_stage import StageObserver, SwinStage, WindowStage
 from .token_sites import TokenSites, TokenState
@@ -14,6 +16,7 @@ from .window_attention import WindowAttention
 from .window_block import WindowBlock
 
 __all__ = [
+    'Chunked',
     'ConvNeXtBlock',
     'FastPath',
     'FoldPatchMerging',
@@ -36,4 +39,5 @@ __all__ = [
     'WindowStage',
     'build_norm2d',
     'keep_in_graph',
+    'norm_to_map',
 ]

@@ -1,5 +1,7 @@
 """The block of ConvNeXt and what it is made of. Maps are channels-last here, ``[B, H, W, C]``, unless said."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +12,8 @@ from mmcv.cnn.bricks.transformer import build_dropout
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ...ops import rows_per_chunk
+from ...ops import LinearKernel, linear_kernel
+from .chunked import Chunked
 
 __all__ = ['ConvNeXtBlock', 'GlobalResponseNorm', 'LayerNorm2d', 'build_norm2d']
 
@@ -72,7 +75,7 @@ def global_response_norm(x: Tensor, layer: nn.Module, present: Tensor | None) ->
     return layer.gamma * (x * relative) + layer.beta + x
 
 
-class ConvNeXtBlock(BaseModule):
+class ConvNeXtBlock(Chunked, BaseModule):
     """A ConvNeXt block with the state-dict keys of mmpretrain's.
 
     The MLP is computed on rows of tokens whatever its layers are, linear ones or convolutions of 1x1.
@@ -130,7 +133,8 @@ class ConvNeXtBlock(BaseModule):
         if chunk is None or chunk >= len(tokens) * tokens.shape[1]:
             return x + self.drop_path(self.slow(tokens).view_as(x))
         rows, tokens = x.flatten(0, 2), tokens.flatten(0, 1)
-        parts = [row + self.slow(part) for row, part in zip(rows.split(chunk), tokens.split(chunk))]
+        slow = self.slow_kernel(tokens)
+        parts = [row + slow(part) for row, part in zip(rows.split(chunk), tokens.split(chunk))]
         return torch.cat(parts).view_as(x)
 
     def _look_around(self, x: Tensor) -> Tensor:
@@ -139,9 +143,7 @@ class ConvNeXtBlock(BaseModule):
 
     def _chunk(self, tokens: Tensor) -> int | None:
         """Rows to compute at once; ``None`` for all, as where gradients or responses of the whole map are wanted."""
-        if self.training or torch.is_grad_enabled() or self.grn is not None:
-            return None
-        return rows_per_chunk(tokens, self.hidden)
+        return None if self.grn is not None else self.rows_at_once(tokens, self.hidden)
 
     def slow(self, x: Tensor, decisions: Tensor | None = None) -> Tensor:
         """Norm and MLP with its scale, without the residual.
@@ -154,19 +156,23 @@ class ConvNeXtBlock(BaseModule):
         Returns:
             As ``x``.
         """
-        x = _pointwise(_norm_channels(x, self.norm), self.pointwise_conv1)
-        x = self.act(x)
+        return self._slow(x, self._linears(x), decisions)
+
+    def slow_kernel(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """The same, ready to be run on many rows like these; for the time that the weights stay as they are."""
+        return partial(self._slow, linears=self._linears(x))
+
+    def _linears(self, x: Tensor) -> tuple[LinearKernel, LinearKernel]:
+        return linear_kernel(self.pointwise_conv1, x), linear_kernel(self.pointwise_conv2, x)
+
+    def _slow(self, x: Tensor, linears: tuple[LinearKernel, LinearKernel], decisions: Tensor | None = None) -> Tensor:
+        x = linears[0](_norm_channels(x, self.norm), self.act)
         if self.grn is not None:
             x = global_response_norm(x, self.grn, decisions)
-        x = _pointwise(x, self.pointwise_conv2)
+        x = linears[1](x)
         return x if self.gamma is None else x * self.gamma
 
 
 def _norm_channels(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     """Layer norm over the last dimension, also with the norm of a stock block, which takes maps only."""
     return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
-
-
-def _pointwise(x: Tensor, layer: nn.Module) -> Tensor:
-    """``[..., C] -> [..., C']`` by a linear layer or a convolution of 1x1."""
-    return layer(x) if isinstance(layer, nn.Linear) else F.linear(x, layer.weight.flatten(1), layer.bias)

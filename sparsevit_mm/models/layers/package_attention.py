@@ -2,7 +2,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .window_attention import WindowAttention
+from ...ops import attend
+from .window_attention import AttentionKernels, WindowAttention
 
 __all__ = ['PackageAttention']
 
@@ -19,21 +20,23 @@ class PackageAttention:
     Args:
         attention: Weights of the block.
         packages: ``[B, m, C]`` package tokens after the first norm.
+        kernels: Of its projections.
     """
 
-    def __init__(self, attention: WindowAttention, packages: Tensor) -> None:
-        self.attention = attention
-        self.q, self.k, self.v = self._project(packages)  # [B, heads, m, d]
+    def __init__(self, attention: WindowAttention, packages: Tensor, kernels: AttentionKernels) -> None:
+        self.attention, self.kernels = attention, kernels
+        self.q, self.k, self.v = attention.project(packages, kernels)  # [B, heads, m, d]
         self._values: list[Tensor] = []
         self._log_sums: list[Tensor] = []
         self._images: list[Tensor] = []
 
-    def windows(self, x: Tensor, bias: Tensor, images: Tensor, padding: Tensor | None) -> Tensor:
+    def windows(self, x: Tensor, bias: Tensor, kinds: Tensor | None, images: Tensor, padding: Tensor | None) -> Tensor:
         """Attends within windows and to packages, and notes what packages see of these windows.
 
         Args:
             x: ``[M, N, C]``.
-            bias: ``[1 or M, heads, N, N]``, added to the scores. That of packages is 0.
+            bias: ``[1, heads, N, N]`` added to the scores, or one for each kind of window. That of packages is 0.
+            kinds: ``[M]`` the kind of each window; ``None`` if there is one kind.
             images: ``[M]`` the image of each window.
             padding: ``[M, N]``, true for padding, which stock Swin attends to and packages do not.
 
@@ -41,18 +44,13 @@ class PackageAttention:
             ``[M, N, C]``.
         """
         own = self.attention
-        q, k, v = self._project(x)  # [M, heads, N, d]
+        q, k, v = own.project(x, self.kernels)  # [M, heads, N, d]
         package_k, package_v = self.k.index_select(0, images), self.v.index_select(0, images)
         self._look(self.q.index_select(0, images), k, v, images, padding)
-        x = F.scaled_dot_product_attention(
-            q,
-            torch.cat([k, package_k], dim=2),
-            torch.cat([v, package_v], dim=2),
-            attn_mask=F.pad(bias, (0, package_k.shape[2])).to(q.dtype),
-            dropout_p=own.attn_drop.p if own.attn_drop.training else 0.0,
-            scale=own.scale,
-        )
-        return self._out(x)
+        k, v = torch.cat([k, package_k], dim=2), torch.cat([v, package_v], dim=2)
+        dropout = own.attn_drop.p if own.attn_drop.training else 0.0
+        x = attend(q, k, v, F.pad(bias, (0, package_k.shape[2])), kinds, own.scale, dropout)
+        return own.proj_drop(self.kernels.proj(x))
 
     def packages(self, computed: Tensor | None = None) -> Tensor:
         """What packages have seen of all windows so far, and of each other.
@@ -78,7 +76,8 @@ class PackageAttention:
         weights = (log_sums - peaks.index_select(0, images)).exp()
         totals = torch.zeros_like(peaks).index_add(0, images, weights)
         sums = values.new_zeros(batch, *values.shape[1:]).index_add(0, images, weights[..., None] * values)
-        return self._out((sums / totals[..., None]).to(self.v.dtype))
+        x = (sums / totals[..., None]).to(self.v.dtype).transpose(1, 2).flatten(2)  # [B, heads, m, d] -> [B, m, C]
+        return self.attention.proj_drop(self.kernels.proj(x))
 
     def _look(self, q: Tensor, k: Tensor, v: Tensor, images: Tensor, padding: Tensor | None) -> None:
         """Notes what packages with queries ``[M, heads, m, d]`` see of each window."""
@@ -92,12 +91,3 @@ class PackageAttention:
 
     def _scores(self, q: Tensor, k: Tensor) -> Tensor:
         return (q @ k.transpose(-2, -1)).float() * self.attention.scale
-
-    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, ``[M, N, C] -> 3 x [M, heads, N, d]``."""
-        qkv = self.attention.qkv(x).view(*x.shape[:2], 3, self.attention.num_heads, -1)
-        return qkv.permute(2, 0, 3, 1, 4).unbind(0)
-
-    def _out(self, x: Tensor) -> Tensor:
-        """``[M, heads, N, d] -> [M, N, C]``."""
-        return self.attention.proj_drop(self.attention.proj(x.transpose(1, 2).flatten(2)))

@@ -15,6 +15,7 @@ from ...ops import (
     build_window_grid,
     drop_spill_row,
 )
+from ...ops.routes import images_of_windows
 from ...selectors import Selector
 from ...sparsity import keep_count
 from .idle import keep_in_graph
@@ -22,6 +23,9 @@ from .packages import Packages
 from .window_choice import WindowChoice, WindowRanking, pack_windows, rank_windows
 
 __all__ = ['StageObserver', 'SwinStage', 'WindowStage']
+
+# Routes of all windows hold indices for a whole batch, so few are kept: those of both shifts at some sizes.
+MOST_ROUTES = 8
 
 
 class StageObserver(Protocol):
@@ -56,11 +60,29 @@ class WindowStage(BaseModule):
         self.blocks = ModuleList(blocks)
         self.window_size = window_size
         self._grids = IndexCache()
+        self._routes = IndexCache(MOST_ROUTES)
+        self._images = IndexCache()
 
     def grid(self, hw_shape: tuple[int, int], shift: int, device: torch.device) -> WindowGrid:
         """The windows of a map at a shift, from the cache."""
-        key = (*hw_shape, shift, str(device))
-        return self._grids.get(key, lambda: build_window_grid(*hw_shape, self.window_size, shift, device))
+        # What a compiler takes for a variable becomes a number here: tables of windows are of one size.
+        height, width = (len(range(size)) for size in hw_shape)
+        key = (height, width, shift, str(device))
+        return self._grids.get(key, lambda: build_window_grid(height, width, self.window_size, shift, device))
+
+    def route(self, grid: WindowGrid, batch: int) -> WindowRoute:
+        """The rows of all windows of so many images, from the cache."""
+        key = (grid.height, grid.width, grid.shift, batch, str(grid.rows.device))
+        return self._routes.get(key, lambda: build_route(grid, batch))
+
+    def images(self, batch: int, num_kept: int, device: torch.device) -> Tensor:
+        """The image of each window where every image keeps as many, from the cache."""
+        key = (batch, num_kept, str(device))
+        return self._images.get(key, lambda: images_of_windows(batch, num_kept, device))
+
+    def needs_spill_row(self, x: Tensor, grids: Sequence[WindowGrid]) -> bool:
+        """Whether padding of these windows needs a row below the map ``x [B, L, C]`` that stands for it."""
+        return any(grid.padded for grid in grids) and self.blocks[0].rows_at_once(x, 1) is None
 
 
 class SwinStage(WindowStage):
@@ -118,7 +140,7 @@ class SwinStage(WindowStage):
         batch = x.shape[0]
         grids = [self.grid(hw_shape, block.shift_size, x.device) for block in self.blocks]
         counts = [keep_count(grid.num_windows, value) for grid, value in zip(grids, sparsity)]
-        spill = any(grid.padded for grid in grids)
+        spill = self.needs_spill_row(x, grids)
         rows = add_spill_row(x) if spill else x.flatten(0, 1)
         rankings: dict[int, WindowRanking] = {}
         routes: dict[tuple[int, int], WindowRoute] = {}
@@ -141,7 +163,10 @@ class SwinStage(WindowStage):
                     packed = count
             key = (grid.shift, grid.num_windows if choice is None or choice.everywhere else count)
             if key not in routes:
-                routes[key] = build_route(grid, batch) if choice is None else choice.route(grid)
+                if choice is None or choice.everywhere:
+                    routes[key] = self.route(grid, batch)
+                else:
+                    routes[key] = choice.route(grid, None if self.adaptive else self.images(batch, count, x.device))
             self._tell(observe, i, grid, choice, packages, batch)
             decisions = None if choice is None else choice.decisions
             if packages is None:

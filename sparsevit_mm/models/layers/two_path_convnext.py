@@ -46,7 +46,7 @@ class TwoPathConvNeXtBlock(ConvNeXtBlock):
         if chunk is None:
             return x + self.drop_path(mix_paths(tokens, choice, self.slow, self.fast).view_as(x))
         rows, tokens, mixed = x.flatten(0, 2), tokens.flatten(0, 1), None
-        for index, path in zip(choice.rows(), (self.slow, self.fast)):
+        for index, path in zip(choice.rows(), (self.slow_kernel(tokens), self.fast.kernel(tokens))):
             for part in index.split(chunk):
                 result = rows.index_select(0, part) + path(tokens.index_select(0, part))
                 mixed = result.new_empty(rows.shape) if mixed is None else mixed

@@ -5,8 +5,9 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ...ops import WindowGrid, WindowRoute, add_spill_row, build_route, drop_spill_row, rows_per_chunk, write_rows
+from ...ops import WindowGrid, WindowRoute, add_spill_row, build_route, drop_spill_row, write_rows
 from .fast_path import FastPath
+from .feed_forward import FeedForward
 from .idle import keep_in_graph
 from .swin_stage import WindowStage
 from .two_path import PathChoice, PathObserver, PathSelectors, mix_paths
@@ -63,10 +64,14 @@ class TwoPathWindowBlock(WindowBlock):
         return x + self.ffn.dropout_layer(mix_paths(x, choice, self._slow, self.fast))
 
     def _mix_in_place(self, rows: Tensor, choice: PathChoice) -> Tensor:
-        """The same in evaluation, over chunks of rows."""
-        chunk = rows_per_chunk(rows, self.ffn.feedforward_channels)
-        for index, path in zip(choice.rows(), (self._slow, self.fast)):
-            for part in index.split(chunk or len(index)):
+        """The same in inference, over chunks of rows."""
+        chunk, ffn, fast = (
+            self.rows_at_once(rows, self.ffn.feedforward_channels),
+            FeedForward(self.ffn, rows),
+            self.fast.kernel(rows),
+        )
+        for index, path in zip(choice.rows(), (lambda part: ffn.branch(self.norm2(part)), fast)):
+            for part in index.split(chunk or max(1, len(index))):
                 x = rows.index_select(0, part)
                 rows = write_rows(rows, part, x + path(x))
         return rows
@@ -114,7 +119,7 @@ class TwoPathSwinStage(WindowStage):
         batch, length, _ = x.shape
         grids = [self.grid(hw_shape, block.shift_size, x.device) for block in self.blocks]
         routes = {grid.shift: build_route(grid, batch) for grid in grids}
-        spill = any(grid.padded for grid in grids)
+        spill = self.needs_spill_row(x, grids)
         rows = add_spill_row(x) if spill else x.flatten(0, 1)
         choice: PathChoice | None = None
         idle: list[BaseModule | None] = []

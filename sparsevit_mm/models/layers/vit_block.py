@@ -9,7 +9,9 @@ from mmcv.cnn.bricks.transformer import FFN
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ...ops import PackedTokens
+from ...ops import PackedTokens, attend, linear_kernel, weight_kernel
+from .chunked import Chunked
+from .feed_forward import FeedForward
 
 __all__ = ['TokenAttention', 'ViTBlock', 'masked_softmax']
 
@@ -100,30 +102,26 @@ class TokenAttention(BaseModule):
         """
         batch, tokens, dims = x.shape
         # [B, N, 3C] -> 3 x [B, heads, N, C / heads]
-        qkv = F.linear(x, self.attn.in_proj_weight, self.attn.in_proj_bias)
+        qkv = weight_kernel(self.attn.in_proj_weight, self.attn.in_proj_bias, x)(x)
         q, k, v = qkv.view(batch, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         if alive is None:
-            x = F.scaled_dot_product_attention(q, k, v, dropout_p=self.attn_drop.p if self.attn_drop.training else 0.0)
+            x = attend(q, k, v, dropout=self.attn_drop.p if self.attn_drop.training else 0.0)
         else:
             with torch.autocast(x.device.type, enabled=False):
                 scores = q.float() @ k.float().transpose(-2, -1) * self.head_dims**-0.5
                 weights = self.attn_drop(masked_softmax(scores, alive.float()))
-            x = weights.to(v.dtype) @ v
-        x = x.transpose(1, 2).reshape(batch, tokens, dims)
-        return self.gamma1(self.proj_drop(self.attn.out_proj(x)))
+            x = (weights.to(v.dtype) @ v).transpose(1, 2).reshape(batch, tokens, dims)
+        return self.gamma1(self.proj_drop(linear_kernel(self.attn.out_proj, x)(x)))
 
     def forward_packed(self, rows: Tensor, lengths: Sequence[int]) -> Tensor:
         """Attends among the tokens of each image, whose tokens ``[T, C]`` stand one after the other."""
         # [T, 3C] -> [3, heads, T, C / heads], and of each image [heads, N, C / heads]
-        qkv = F.linear(rows, self.attn.in_proj_weight, self.attn.in_proj_bias)
+        qkv = weight_kernel(self.attn.in_proj_weight, self.attn.in_proj_bias, rows)(rows)
         qkv = qkv.view(len(rows), 3, self.num_heads, -1).permute(1, 2, 0, 3)
         dropout = self.attn_drop.p if self.attn_drop.training else 0.0
-        parts = [
-            F.scaled_dot_product_attention(*(part[None] for part in image.unbind(0)), dropout_p=dropout)[0]
-            for image in qkv.split(lengths, dim=2)
-        ]
-        x = torch.cat(parts, dim=1).transpose(0, 1).flatten(1)  # [heads, T, C / heads] -> [T, C]
-        return self.gamma1(self.proj_drop(self.attn.out_proj(x)))
+        parts = [attend(*image[:, None].unbind(0), dropout=dropout) for image in qkv.split(lengths, dim=2)]
+        x = torch.cat(parts, dim=1)[0]  # [1, T, C] -> [T, C]
+        return self.gamma1(self.proj_drop(linear_kernel(self.attn.out_proj, x)(x)))
 
     def first_token_attention(self, x: Tensor) -> Tensor:
         """Attention of the first token to the others, averaged over the heads: ``[B, N, C] -> [B, N - 1]``."""
@@ -137,7 +135,7 @@ class TokenAttention(BaseModule):
         return scores.softmax(-1).mean(1)[:, 0, 1:]
 
 
-class ViTBlock(BaseModule):
+class ViTBlock(Chunked, BaseModule):
     """An encoder layer of a plain ViT, with the state-dict keys of mmseg's ``TransformerEncoderLayer``.
 
     As there, drop path is on the FFN alone.
@@ -213,15 +211,24 @@ class ViTBlock(BaseModule):
         return self._compute(x, alive)
 
     def _compute(self, x: Tensor, alive: Tensor | None) -> Tensor:
-        y = x + self.attn(self.norm1(x), alive)
-        y = self.ffn(self.norm2(y), identity=y)
+        y = self._feed_forward(x + self.attn(self.norm1(x), alive))
         return y if alive is None else x + alive[..., None].to(y.dtype) * (y - x)
 
     def forward_packed(self, packed: PackedTokens) -> PackedTokens:
         """Computes tokens of images that keep different numbers of them."""
         x = packed.rows
         y = x + self.attn.forward_packed(self.norm1(x), packed.lengths)
-        return packed.with_rows(self.ffn(self.norm2(y), identity=y))
+        return packed.with_rows(self._feed_forward(y))
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        """The FFN with its residual, ``[..., C] -> [..., C]``; in inference over chunks of rows and in place."""
+        chunk = self.rows_at_once(x, self.ffn.feedforward_channels)
+        if chunk is None:
+            return self.ffn(self.norm2(x), identity=x)
+        ffn = FeedForward(self.ffn, x)
+        for rows in x.view(-1, x.shape[-1]).split(chunk):
+            rows.copy_(ffn(self.norm2(rows), identity=rows))
+        return x
 
     @torch.no_grad()
     def class_attention(self, x: Tensor) -> Tensor:

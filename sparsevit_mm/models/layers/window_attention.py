@@ -1,10 +1,26 @@
+from dataclasses import dataclass
+
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
 
-__all__ = ['WindowAttention']
+from ...ops import LinearKernel, attend, linear_kernel
+
+__all__ = ['AttentionKernels', 'WindowAttention']
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionKernels:
+    """The projections of attention, ready to be run on many windows.
+
+    Args:
+        qkv: Into queries, keys and values.
+        proj: Out.
+    """
+
+    qkv: LinearKernel
+    proj: LinearKernel
 
 
 class WindowAttention(BaseModule):
@@ -61,27 +77,30 @@ class WindowAttention(BaseModule):
         bias = bias.view(tokens, tokens, -1).permute(2, 0, 1).contiguous()
         return bias[None] if masks is None else bias[None] + masks[:, None].to(bias.dtype)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+    def kernels(self, x: Tensor) -> AttentionKernels:
+        """The projections for features like these; for the time that the weights stay as they are."""
+        return AttentionKernels(linear_kernel(self.qkv, x), linear_kernel(self.proj, x))
+
+    def project(self, x: Tensor, kernels: AttentionKernels) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, ``[M, N, C] -> 3 x [M, heads, N, C / heads]``."""
+        qkv = kernels.qkv(x).view(*x.shape[:2], 3, self.num_heads, -1)
+        return qkv.permute(2, 0, 3, 1, 4).unbind(0)
+
+    def forward(
+        self, x: Tensor, bias: Tensor, kinds: Tensor | None = None, kernels: AttentionKernels | None = None
+    ) -> Tensor:
         """Attends within each window.
 
         Args:
-            x: ``[windows, N, C]``.
-            bias: ``[1 or windows, heads, N, N]``, added to the scores.
+            x: ``[M, N, C]``.
+            bias: ``[1, heads, N, N]`` added to the scores, or one for each kind of window.
+            kinds: ``[M]`` the kind of each window; ``None`` if there is one kind.
+            kernels: What :meth:`kernels` gives, where there are several calls.
 
         Returns:
-            ``[windows, N, C]``.
+            ``[M, N, C]``.
         """
-        windows, tokens, dims = x.shape
-        # [windows, N, 3C] -> 3 x [windows, heads, N, C / heads]
-        qkv = self.qkv(x).view(windows, tokens, 3, self.num_heads, dims // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        x = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=bias.to(q.dtype),
-            dropout_p=self.attn_drop.p if self.attn_drop.training else 0.0,
-            scale=self.scale,
-        )
-        x = x.transpose(1, 2).reshape(windows, tokens, dims)
-        return self.proj_drop(self.proj(x))
+        kernels = kernels or self.kernels(x.flatten(0, 1))
+        dropout = self.attn_drop.p if self.attn_drop.training else 0.0
+        x = attend(*self.project(x, kernels), bias, kinds, self.scale, dropout)
+        return self.proj_drop(kernels.proj(x))

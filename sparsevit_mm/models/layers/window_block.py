@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +8,9 @@ from mmcv.cnn.bricks.transformer import FFN, build_dropout
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from ...ops import WindowGrid, WindowRoute, rows_per_chunk, write_rows
+from ...ops import WindowGrid, WindowRoute, write_rows
+from .chunked import Chunked
+from .feed_forward import FeedForward
 from .package_attention import PackageAttention
 from .window_attention import WindowAttention
 
@@ -25,7 +26,7 @@ class _ShiftedAttention(BaseModule):
         self.drop = build_dropout(dict(type='DropPath', drop_prob=drop_path_rate))
 
 
-class WindowBlock(BaseModule):
+class WindowBlock(Chunked, BaseModule):
     """A Swin block that computes the windows of a route and leaves all other tokens as they are.
 
     Rows of kept windows are gathered, run through attention and FFN, and written back; nothing is done for the
@@ -104,7 +105,7 @@ class WindowBlock(BaseModule):
         Returns:
             ``[R, C]``.
         """
-        chunk = self._chunk(rows, route)
+        chunk = self.rows_at_once(rows, self.ffn.feedforward_channels)
         if chunk is not None:
             return self._forward_chunks(rows, route, grid.masks, chunk)
         x = rows.index_select(0, route.rows)  # [B * K * N, C]
@@ -126,11 +127,11 @@ class WindowBlock(BaseModule):
         Returns:
             ``[R, C]`` and ``[B, m, C]``.
         """
-        chunk = self._chunk(rows, route)
+        chunk = self.rows_at_once(rows, self.ffn.feedforward_channels)
         if chunk is not None:
-            attention = PackageAttention(self.attn.w_msa, self.norm1(packages))
-            rows = self._forward_chunks(rows, route, grid.masks, chunk, attention)
-            packages = packages + self.attn.drop(attention.packages())
+            attention = PackageAttention(self.attn.w_msa, self.norm1(packages), self.attn.w_msa.kernels(rows))
+            rows = self._forward_chunks(rows, route, grid.masks, chunk, packages=attention)
+            packages = packages + attention.packages()
             return rows, self.ffn(self.norm2(packages), identity=packages)
         x = rows.index_select(0, route.rows)
         computed = None if decisions is None else decisions.detach().flatten() > 0
@@ -139,9 +140,9 @@ class WindowBlock(BaseModule):
 
     def attend(self, rows: Tensor, route: WindowRoute, grid: WindowGrid) -> Tensor:
         """The first half of the block alone: attention with its residual, as :meth:`forward` takes and gives it."""
-        chunk = self._chunk(rows, route)
+        chunk = self.rows_at_once(rows, self.ffn.feedforward_channels)
         if chunk is not None:
-            return self._attend_chunks(rows, route, grid.masks, chunk, feed_forward=False)
+            return self._forward_chunks(rows, route, grid.masks, chunk, feed_forward=False)
         x = rows.index_select(0, route.rows)
         return write_rows(rows, route.places, self._run(self._attend_real, x, route, grid.masks))
 
@@ -153,13 +154,6 @@ class WindowBlock(BaseModule):
         if route.real is not None:
             x, gate = x.index_select(0, route.real), gate.index_select(0, route.real)
         return x + gate * (y - x)
-
-    def _chunk(self, rows: Tensor, route: WindowRoute) -> int | None:
-        """Rows to compute at once; ``None`` for all, as wherever gradients are wanted."""
-        if self.training or torch.is_grad_enabled():
-            return None
-        chunk = rows_per_chunk(rows, self.ffn.feedforward_channels)
-        return chunk if chunk is not None and chunk < len(route.rows) else None
 
     def _run(self, function: Callable[..., Any], *args: Any) -> Any:
         """Calls a function, which is run again in the backward pass where memory is to be saved."""
@@ -176,11 +170,10 @@ class WindowBlock(BaseModule):
     ) -> tuple[Tensor, Tensor]:
         """As :meth:`_compute`, with packages ``[B, m, C]`` behind the rows of their image."""
         tokens = self.attn.w_msa.window_size**2
-        attention = PackageAttention(self.attn.w_msa, self.norm1(packages))
+        attention = PackageAttention(self.attn.w_msa, self.norm1(packages), self.attn.w_msa.kernels(x))
         padding = None if route.padding is None else route.padding.view(-1, tokens)
         y = self._normed(x, route.padding).view(-1, tokens, x.shape[-1])
-        bias = self.attn.w_msa.bias(masks)
-        y = attention.windows(y, bias if route.kinds is None else bias[route.kinds], route.images, padding)
+        y = attention.windows(y, self.attn.w_msa.bias(masks), route.kinds, route.images, padding)
         change = _joined(y.flatten(0, 1), attention.packages(computed), route.batch)
         x, packages = _parted(_joined(x, packages, route.batch) + self.attn.drop(change), packages)
         x = _joined(x if route.real is None else x.index_select(0, route.real), packages, route.batch)
@@ -188,7 +181,11 @@ class WindowBlock(BaseModule):
 
     def _attend_real(self, x: Tensor, route: WindowRoute, masks: Tensor | None) -> Tensor:
         """Attention of gathered windows, then real tokens only; shapes as in :meth:`_compute`."""
-        x = self._attend(x, self.attn.w_msa.bias(masks), route.kinds, route.padding, route.batch)
+        tokens, dims = self.attn.w_msa.window_size**2, x.shape[-1]
+        y = self._normed(x, route.padding).view(-1, tokens, dims)
+        y = self.attn.w_msa(y, self.attn.w_msa.bias(masks), route.kinds)
+        # Drop path is drawn for an image, so an image is one item here.
+        x = (x.view(route.batch, -1, dims) + self.attn.drop(y.view(route.batch, -1, dims))).flatten(0, 1)
         return x if route.real is None else x.index_select(0, route.real)
 
     def _forward_chunks(
@@ -197,59 +194,43 @@ class WindowBlock(BaseModule):
         route: WindowRoute,
         masks: Tensor | None,
         chunk: int,
+        feed_forward: bool = True,
         packages: PackageAttention | None = None,
     ) -> Tensor:
-        """The same over chunks of rows, so that what a chunk needs stays in the processor's cache."""
-        rows = self._attend_chunks(rows, route, masks, chunk, route.real is None, packages)
-        if route.real is not None:
-            for index in route.places.split(chunk):
-                rows = write_rows(rows, index, self._feed_forward(rows.index_select(0, index), batch=1))
-        return rows
+        """The block in inference over chunks of windows, so that what a chunk needs stays in the processor's caches.
 
-    def _attend_chunks(
-        self,
-        rows: Tensor,
-        route: WindowRoute,
-        masks: Tensor | None,
-        chunk: int,
-        feed_forward: bool,
-        packages: PackageAttention | None = None,
-    ) -> Tensor:
-        """Attention over chunks of windows, to packages too if there are any, each followed by the FFN if asked for."""
-        bias = self.attn.w_msa.bias(masks)
-        tokens = self.attn.w_msa.window_size**2
-        windows = max(1, chunk // tokens)
-        for start in range(0, len(route.images), windows):
-            places = slice(start * tokens, (start + windows) * tokens)
-            index = route.rows[places]
-            kinds = None if route.kinds is None else route.kinds[start : start + windows]
-            padding = None if route.padding is None else route.padding[places]
-            attend = None
-            if packages is not None:
-                hidden = None if padding is None else padding.view(-1, tokens)
-                attend = partial(packages.windows, images=route.images[start : start + windows], padding=hidden)
-            x = self._attend(rows.index_select(0, index), bias, kinds, padding, 1, attend)
-            if feed_forward:
-                x = self._feed_forward(x, batch=1)
-            rows = write_rows(rows, index, x)
-        return rows
+        The spill row is not read and not written.
 
-    def _attend(
-        self,
-        x: Tensor,
-        bias: Tensor,
-        kinds: Tensor | None,
-        padding: Tensor | None,
-        batch: int,
-        attend: Callable[..., Tensor] | None = None,
-    ) -> Tensor:
-        """Attention with its residual, ``[M * N, C] -> [M * N, C]`` for ``M`` windows of ``batch`` images."""
-        tokens, dims = self.attn.w_msa.window_size**2, x.shape[-1]
-        if kinds is not None:
-            bias = bias[kinds]  # [4, heads, N, N] -> [M, heads, N, N]
-        y = (attend or self.attn.w_msa)(self._normed(x, padding).view(-1, tokens, dims), bias)
-        # Drop path is drawn for an image, so an image is one item here.
-        return (x.view(batch, -1, dims) + self.attn.drop(y.view(batch, -1, dims))).flatten(0, 1)
+        Args:
+            rows: As in :meth:`forward`.
+            route: Likewise.
+            masks: Attention masks of the kinds of windows.
+            chunk: Rows to compute at once, rounded down to whole windows.
+            feed_forward: Whether the FFN is computed too.
+            packages: What windows see of packages, and packages of windows, if there are any.
+
+        Returns:
+            ``[R, C]``.
+        """
+        attention, tokens = self.attn.w_msa, self.attn.w_msa.window_size**2
+        bias = attention.bias(masks)
+        kernels = attention.kernels(rows) if packages is None else packages.kernels
+        ffn = FeedForward(self.ffn, rows) if feed_forward else None
+        for part in route.split(max(1, chunk // tokens)):
+            x = rows.index_select(0, part.rows)
+            y = self._normed(x, part.padding).view(-1, tokens, x.shape[-1])
+            if packages is None:
+                y = attention(y, bias, part.kinds, kernels)
+            else:
+                hidden = None if part.padding is None else part.padding.view(-1, tokens)
+                y = packages.windows(y, bias, part.kinds, part.images, hidden)
+            x += y.flatten(0, 1)
+            if part.real is not None:
+                x = x.index_select(0, part.real)
+            if ffn is not None:
+                x = ffn(self.norm2(x), identity=x)
+            rows = write_rows(rows, part.places, x)
+        return rows
 
     def _normed(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Rows after the first norm, zeros for padding."""

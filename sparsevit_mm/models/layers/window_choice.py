@@ -47,13 +47,16 @@ class WindowChoice:
         """``[B]`` windows that stay."""
         return (self.stays.detach() > 0).sum(1)
 
-    def route(self, grid: WindowGrid) -> WindowRoute:
-        """The rows that a block computes."""
-        if self.everywhere:
-            return build_route(grid, len(self.kept))
+    def route(self, grid: WindowGrid, images: Tensor | None = None) -> WindowRoute:
+        """The rows of the windows that stay.
+
+        Args:
+            grid: The windows.
+            images: ``[B * K]`` the image of each that stays, where all images keep as many and it is at hand.
+        """
         if self.kept.dtype == torch.bool:
             return build_ragged_route(grid, self.kept)
-        return build_route(grid, len(self.kept), self.kept)
+        return build_route(grid, len(self.kept), self.kept, images)
 
 
 @dataclass(frozen=True, eq=False)

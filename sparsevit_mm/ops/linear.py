@@ -1,0 +1,138 @@
+"""Linear layers as a processor computes them fastest in inference.
+
+PyTorch computes a float32 linear layer by MKL, which some processors run at less than half their speed. oneDNN, which
+PyTorch brings along, is fast on all of them, and takes an activation into the product; so in inference on the CPU the
+linear layers of blocks go there.
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import Linear
+from torch import Tensor, nn
+
+from ..compat import autocast_dtype
+from .cache import is_tracing
+from .observers import is_observed
+from .weights import forget_packed, packed_weight
+
+__all__ = ['LinearKernel', 'has_hooks', 'inference_dtype', 'linear_kernel', 'weight_kernel']
+
+_FORWARDS = (nn.Linear.forward, Linear.forward)
+
+
+class LinearKernel:
+    """A linear layer that is ready to be run on many rows.
+
+    Args:
+        plain: Computes ``[..., C] -> [..., C']`` where oneDNN does not.
+        weight: ``[C', C]`` in oneDNN's order; ``None`` if ``plain`` is to be used.
+        bias: ``[C']``, if there is one.
+        dtype: Of the arithmetic.
+    """
+
+    def __init__(
+        self,
+        plain: Callable[[Tensor], Tensor] | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self._plain, self._weight, self._bias, self._dtype = plain, weight, bias, dtype
+
+    def __call__(self, x: Tensor, act: nn.Module | None = None) -> Tensor:
+        """``[..., C] -> [..., C']``, with the activation behind it if one is given."""
+        if self._weight is None:
+            x = self._plain(x)
+            return x if act is None else act(x)
+        name, algorithm = _fused_name(act)
+        x = torch.ops.mkldnn._linear_pointwise(x.to(self._dtype), self._weight, self._bias, name, [], algorithm)
+        return x if act is None or name != 'none' else act(x)
+
+
+def linear_kernel(layer: nn.Module, x: Tensor) -> LinearKernel:
+    """The fastest way to run a layer on rows like these.
+
+    Args:
+        layer: An ``nn.Linear``, or a convolution of 1x1 that is to be run on rows. A module of another kind, or one
+            with hooks, is called itself.
+        x: Features, for their device and dtype.
+    """
+    if isinstance(layer, nn.Conv2d):
+        return weight_kernel(layer.weight, layer.bias, x, _flat)
+    if type(layer).forward not in _FORWARDS or has_hooks(layer):
+        return LinearKernel(layer)
+    return weight_kernel(layer.weight, layer.bias, x)
+
+
+def weight_kernel(
+    weight: Tensor, bias: Tensor | None, x: Tensor, arrange: Callable[[Tensor], Tensor] | None = None
+) -> LinearKernel:
+    """The same for parameters.
+
+    Args:
+        weight: ``[C', C]``.
+        bias: ``[C']``, if there is one.
+        x: As for :func:`linear_kernel`.
+        arrange: Makes the matrix ``[C', C]`` of a parameter that is none, always the same for a parameter.
+    """
+    dtype = inference_dtype(x)
+    if dtype is None:
+        if torch.is_grad_enabled() and not is_tracing():
+            forget_packed([weight])
+        return LinearKernel(lambda rows: F.linear(rows, weight if arrange is None else arrange(weight), bias))
+    bias = None if bias is None else bias.detach().to(dtype)
+    return LinearKernel(None, packed_weight(weight, dtype, arrange), bias, dtype)
+
+
+def _flat(weight: Tensor) -> Tensor:
+    return weight.flatten(1)
+
+
+def inference_dtype(x: Tensor) -> torch.dtype | None:
+    """The dtype that kernels made for inference on the CPU compute features ``x`` in, ``None`` where there are none.
+
+    That is where gradients are wanted, on other devices, in other dtypes, and wherever something looks at the
+    operators.
+    """
+    if x.device.type != 'cpu' or torch.is_grad_enabled() or is_observed() or type(x) is not Tensor:
+        return None
+    dtype = autocast_dtype('cpu') or x.dtype
+    return dtype if _known_to_onednn(dtype) else None
+
+
+def has_hooks(*modules: nn.Module) -> bool:
+    """Whether somebody wants to see these modules, or any module, being called."""
+    if nn.modules.module._has_any_global_hook():
+        return True
+    return any(module._forward_hooks or module._forward_pre_hooks for module in modules)
+
+
+def _fused_name(act: nn.Module | None) -> tuple[str, str]:
+    """What oneDNN calls an activation and its variant; ``'none'`` if it is to be computed behind the product."""
+    if act is None or has_hooks(act):
+        return 'none', ''
+    if type(act) is nn.GELU:
+        return 'gelu', act.approximate
+    return ('relu', '') if type(act) is nn.ReLU else ('none', '')
+
+
+@cache
+def _known_to_onednn(dtype: torch.dtype) -> bool:
+    """Whether this build of torch has the operators, and they compute what they should."""
+    try:
+        if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            return False
+        if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
+            return False
+        with torch.no_grad(), torch.autocast('cpu', enabled=False):
+            x = torch.linspace(-1, 1, 64 * 16).view(64, 16).to(dtype)
+            weight = torch.linspace(1, -1, 32 * 16).sin().view(32, 16).to(dtype)
+            packed = torch.ops.mkldnn._reorder_linear_weight(weight, 64)
+            found = torch.ops.mkldnn._linear_pointwise(x, packed, None, 'gelu', [], 'none')
+            expected = F.gelu(F.linear(x.float(), weight.float()))
+            return torch.allclose(found.float(), expected, atol=0.05 if dtype == torch.bfloat16 else 1e-5)
+    except (AttributeError, RuntimeError):
+        return False
