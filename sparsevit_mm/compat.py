@@ -45,7 +45,8 @@ def autocast_dtype(device_type: str) -> 'torch.dtype | None':
     import torch
 
     if hasattr(torch, 'get_autocast_dtype'):  # torch 2.4
-        return torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else None
+        known = torch.amp.is_autocast_available(device_type)
+        return torch.get_autocast_dtype(device_type) if known and torch.is_autocast_enabled(device_type) else None
     if device_type == 'cpu':
         return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
     return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None

@@ -15,7 +15,7 @@ LAYERS = [
     {'ops'},
     {'selectors'},
     {'models'},
-    {'apis', 'predictions'},
+    {'apis', 'graphs', 'predictions'},
     {'cost'},
     {'datasets', 'evaluation', 'visualization', 'search'},
     {'engine'},

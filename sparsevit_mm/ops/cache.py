@@ -1,19 +1,38 @@
 """A small bounded cache for index tensors that depend on sizes only."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 
 T = TypeVar('T')
 
-__all__ = ['IndexCache', 'is_tracing']
+__all__ = ['IndexCache', 'as_numbers', 'is_tracing', 'keep_cached_values']
+
+_KEPT: list[list[object]] = []
 
 
 def is_tracing() -> bool:
     """Whether tensors of this moment belong to a trace and must not outlive it."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()
+
+
+def as_numbers(sizes: Iterable[int]) -> tuple[int, ...]:
+    """Sizes as numbers also where a compiler takes them for variables; what it makes then is for these sizes alone."""
+    return tuple(len(range(size)) for size in sizes)
+
+
+@contextmanager
+def keep_cached_values() -> Iterator[list[object]]:
+    """Collects all that caches give while it is open: what reads it later, as a captured graph does, must keep it."""
+    kept: list[object] = []
+    _KEPT.append(kept)
+    try:
+        yield kept
+    finally:
+        _KEPT.remove(kept)
 
 
 class IndexCache:
@@ -37,12 +56,15 @@ class IndexCache:
             return build()
         if key in self._items:
             self._items.move_to_end(key)
-            return self._items[key]
-        with torch.inference_mode(False), torch.no_grad():
-            value = build()
-        self._items[key] = value
-        if len(self._items) > self.max_items:
-            self._items.popitem(last=False)
+            value = self._items[key]
+        else:
+            with torch.inference_mode(False), torch.no_grad():
+                value = build()
+            self._items[key] = value
+            if len(self._items) > self.max_items:
+                self._items.popitem(last=False)
+        for kept in _KEPT:
+            kept.append(value)
         return value
 
     def __len__(self) -> int:

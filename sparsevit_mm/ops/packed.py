@@ -43,11 +43,13 @@ def keep_best_of_batch(scores: Tensor, count: int, allowed: Tensor | None = None
     if allowed is not None:
         scores = scores.masked_fill(~allowed, -torch.inf)
     ranked, order = scores.flatten().sort(descending=True, stable=True)
-    last = min(len(scores) * count, int(ranked.isfinite().sum())) - 1
-    mask = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
-    mask = mask.index_fill(0, order[: last + 1], True).view_as(scores)
-    below = ranked[min(last + 1, len(ranked) - 1)]
-    cut = torch.where(below.isfinite(), (ranked[last] + below) / 2, ranked[last] - 1e-6)
+    # How many stay is a tensor: asking for the number would make the processor wait for the device.
+    staying = ranked.isfinite().sum().clamp(max=len(scores) * count)
+    ranks = torch.arange(len(ranked), device=scores.device)
+    mask = torch.empty_like(ranked, dtype=torch.bool).scatter(0, order, ranks < staying).view_as(scores)
+    around = torch.stack([staying - 1, staying]).clamp(0, len(ranked) - 1)
+    last, below = ranked.index_select(0, around).unbind()
+    cut = torch.where(below.isfinite(), (last + below) / 2, last - 1e-6)
     return mask.scatter(1, scores.argmax(1, keepdim=True), True), cut
 
 

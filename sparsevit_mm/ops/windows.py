@@ -115,7 +115,8 @@ def _shift_masks(window: int, shift: int, device: torch.device | str) -> Tensor:
     Only the last window of a row or column mixes tokens that are no neighbours in the map: its last
     ``shift`` rows or columns came round from the other side.
     """
-    wrapped = torch.arange(window, device=device) >= window - shift
+    # As numbers: torch's compiler fails at comparisons of comparisons.
+    wrapped = (torch.arange(window, device=device) >= window - shift).long()
     same = wrapped[:, None] == wrapped[None, :]  # [w, w]
     anything = torch.ones_like(same)
 

@@ -4,6 +4,7 @@ import pickle
 import torch
 
 from sparsevit_mm.ops import IndexCache
+from sparsevit_mm.ops.cache import keep_cached_values
 
 
 def test_cache_is_bounded_and_forgets_the_oldest():
@@ -35,3 +36,13 @@ def test_copies_and_pickles_start_empty():
     cache.get('key', lambda: torch.ones(3))
     for other in (copy.deepcopy(cache), pickle.loads(pickle.dumps(cache))):
         assert len(other) == 0 and other.max_items == 5
+
+
+def test_what_is_given_can_be_kept_beyond_the_cache():
+    cache = IndexCache(max_items=1)
+    cache.get('before', lambda: 0)
+    with keep_cached_values() as kept:
+        for key in ('a', 'b', 'a', 'a'):
+            cache.get(key, lambda key=key: [key])
+    cache.get('after', lambda: 0)
+    assert kept == [['a'], ['b'], ['a'], ['a']] and kept[2] is kept[3] and kept[0] is not kept[2]

@@ -47,3 +47,25 @@ def test_number_of_places_does_not_depend_on_the_selection():
     grid = build_window_grid(15, 20, 7, 3, 'cpu')
     lengths = {len(build_route(grid, 1, torch.randperm(9)[None, :4]).places) for _ in range(20)}
     assert lengths == {grid.most_tokens(4)}
+
+
+@pytest.mark.parametrize('shift', [0, 3])
+def test_parts_of_a_route_are_the_whole_and_remembered(shift):
+    grid = build_window_grid(15, 20, 7, shift, 'cpu')
+    route = build_route(grid, 2, torch.tensor([[0, 4, 8], [5, 2, 1]]))
+    parts = route.split(4)
+    places = torch.cat([part.places for part in parts])
+    assert len(parts) == 2 and len(set(places.tolist())) == len(places)
+    assert set(places.tolist()) == set(route.places.tolist()) - {600}
+    assert route.split(4) is parts and len(route.split(6)) == 1
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_real_rows_keep_their_order_and_come_first(seed):
+    grid = build_window_grid(10, 13, 7, 3, 'cpu')
+    kept = torch.stack([torch.randperm(4)[:2] for _ in range(3)])
+    route = build_route(grid, 3, kept)
+    padding = route.padding.view(3, -1)
+    count = len(route.real) // 3
+    order = padding.long().argsort(dim=1, stable=True)[:, :count] + torch.arange(3)[:, None] * padding.shape[1]
+    assert torch.equal(route.real, order.flatten())

@@ -1,0 +1,201 @@
+"""``torch.compile``: every backbone is one graph for a size and a sparsity, and computes what it computes without."""
+
+import copy
+import shutil
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch._dynamo
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from sparsevit_mm.models import DynamicConvNeXt, DynamicSwin, PrunedPiT, PrunedViT, SparseBackbone, SparseSwin
+
+from .conftest import randomize
+
+SWIN = dict(
+    embed_dims=8, depths=(2,), num_heads=(2,), strides=(4,), out_indices=(0,), window_size=4, drop_path_rate=0.0
+)
+TWO_STAGES = SWIN | dict(depths=(1, 2), num_heads=(1, 2), strides=(4, 2), out_indices=(0, 1), site_stage=1)
+VIT = dict(img_size=64, patch_size=8, embed_dims=16, num_layers=3, num_heads=2, site_blocks=(1, 2), out_indices=(0, 2))
+PIT = dict(arch=dict(head_dims=(8, 8), num_heads=(1, 2), depths=(1, 2)), img_size=64, out_indices=(0, 1))
+CONVNEXT = dict(arch=dict(depths=(1, 3), channels=(16, 16)), out_indices=(0, 1), site_stage=1, site_blocks=(1, 2))
+FAMILIES = {
+    'swin': (SparseSwin, SWIN),
+    'swin-package': (SparseSwin, SWIN | dict(bypass='package')),
+    'dynamic-swin': (DynamicSwin, TWO_STAGES | dict(site_blocks=(0, 1))),
+    'convnext': (DynamicConvNeXt, CONVNEXT),
+    'vit': (PrunedViT, VIT),
+    'vit-package': (PrunedViT, VIT | dict(bypass='package')),
+    'pit': (PrunedPiT, PIT),
+}
+SELECTORS = ('Magnitude', 'Predictor', 'MultiHead', 'Random')
+CASES = [(family, selector) for family in FAMILIES for selector in SELECTORS if family[:3] in ('swi', 'vit')]
+CASES += [(family, selector) for family in ('dynamic-swin', 'convnext', 'pit') for selector in SELECTORS[1::2]]
+CASES += [(family, 'ClassAttention') for family in ('vit', 'vit-package', 'pit')]
+
+
+@pytest.fixture(autouse=True)
+def forget_what_was_compiled() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def build(family: str, selector: str, **options) -> SparseBackbone:
+    cls, arguments = FAMILIES[family]
+    config = dict(type=f'sparsevit_mm.{selector}Selector')
+    if selector in ('Predictor', 'MultiHead'):
+        config.update(noise=0)  # decisions that do not depend on chance, in training too
+    model = cls(**arguments, selector=config, **options)
+    model.init_weights()
+    return randomize(model).eval()  # distinct scores, which rounding does not reorder
+
+
+def images(height: int = 72, width: int = 60, batch: int = 2) -> torch.Tensor:
+    return torch.randn(batch, 3, height, width)
+
+
+def compiled(model: SparseBackbone, backend: str = 'eager', **options):
+    counter = CompileCounterWithBackend(backend)
+    return torch.compile(model, backend=counter, **options), counter
+
+
+def assert_same(model, function, x, close: bool = True) -> None:
+    for expected, found in zip(model(x), function(x)):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(('family', 'selector'), CASES)
+def test_one_graph_for_each_sparsity(family, selector):
+    model = build(family, selector)
+    function, counter = compiled(model, fullgraph=True)
+    graphs = []
+    with torch.no_grad():
+        for sparsity in (0.5, 0, 0.5, 0):
+            model.sparsity = sparsity
+            assert_same(model, function, images())
+            assert_same(model, function, images())
+            graphs.append(counter.frame_count)
+    assert graphs == [1, 2, 2, 2]
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_what_backends_get_can_be_lowered(family):
+    model = build(family, 'Random', sparsity=0.5)
+    function, counter = compiled(model, 'aot_eager', fullgraph=True)
+    with torch.no_grad():
+        assert_same(model, function, images())
+    with torch.inference_mode():
+        function(images())
+    assert counter.frame_count >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ('c++', 'g++', 'clang++'))), reason='needs a C++ compiler')
+def test_generated_code_computes_the_same():
+    model = build('swin', 'Magnitude', sparsity=0.5)
+    with torch.no_grad():
+        assert_same(model, torch.compile(model, fullgraph=True), images(40, 36, batch=1))
+
+
+@pytest.mark.parametrize(('family', 'dynamic'), [('swin', None), ('swin', True), ('convnext', True), ('vit', True)])
+def test_images_of_several_sizes(family, dynamic):
+    model = build(family, 'Magnitude', sparsity=0.5)
+    function, _ = compiled(model, 'aot_eager', dynamic=dynamic)
+    with torch.no_grad():
+        for height, width, batch in ((72, 60, 2), (40, 100, 2), (64, 64, 3), (72, 60, 2)):
+            assert_same(model, function, images(height, width, batch))
+
+
+@pytest.mark.parametrize('family', ['swin', 'vit'])
+def test_sizes_beyond_the_limit_of_compilations(family):
+    model = build(family, 'Magnitude', sparsity=0.5)
+    function, counter = compiled(model, dynamic=False)
+    with limit(2), torch.no_grad():
+        for side in (40, 48, 56, 64, 72):
+            assert_same(model, function, images(side, side, 1))
+    assert counter.frame_count == 2
+
+
+@pytest.mark.parametrize('family', ['swin', 'dynamic-swin', 'vit'])
+def test_without_compiling_after_compiling(family):
+    model = build(family, 'Random', sparsity=0.5)
+    fresh, x = copy.deepcopy(model), images()
+    function, _ = compiled(model)
+    with torch.no_grad():
+        function(x)
+        assert_same(fresh, model, x)
+        # and the other way round: what the cache holds by now does not compile anew
+        assert_same(fresh, function, x)
+
+
+@pytest.mark.parametrize(
+    ('family', 'selector'), [('swin', 'Magnitude'), ('dynamic-swin', 'Random'), ('vit', 'Predictor')]
+)
+def test_gradients_are_those_without_compiling(family, selector):
+    model, x = build(family, selector, sparsity=0.5).train(), images()
+    function, counter = compiled(model, 'aot_eager', fullgraph=True)
+    expected, found = gradients(model, model, x), gradients(model, function, x)
+    assert expected.keys() == found.keys() and counter.frame_count == 1
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-6, msg=name)
+
+
+def test_another_sparsity_in_every_step_comes_to_an_end():
+    model, x = build('swin', 'Magnitude').train(), images()
+    function, counter = compiled(model)
+    with limit(2):
+        for sparsity in (0, 0.2, 0.4, 0.6, 0.8, 0.2):
+            model.sparsity = sparsity
+            expected, found = gradients(model, model, x), gradients(model, function, x)
+            assert all(torch.allclose(found[name], expected[name], rtol=1e-3, atol=1e-6) for name in expected)
+    assert counter.frame_count == 2
+
+
+def test_adaptive_counts_are_no_single_graph_and_right():
+    selector = dict(type='sparsevit_mm.PredictorSelector', draw='batch', noise=0)
+    model = randomize(PrunedViT(**VIT, selector=selector, sparsity=0.5, counts='adaptive')).eval()
+    function, _ = compiled(model)
+    with torch.no_grad():
+        assert_same(model, function, images())
+        assert_same(model, function, images())
+
+
+def test_selections_can_be_recorded():
+    model, x = build('swin', 'Magnitude', sparsity=0.5), images()
+    function, _ = compiled(model, fullgraph=True)
+    with torch.no_grad():
+        function(x)
+        with model.record_selections() as expected:
+            model(x)
+        with model.record_selections() as found:
+            function(x)
+    assert [record.site for record in found] == [record.site for record in expected] == ['stage1.pair1'] * 2
+    assert all(torch.equal(a.kept, b.kept) for a, b in zip(expected, found))
+
+
+def test_compiled_in_place_keys_stay():
+    model = build('vit', 'Magnitude', sparsity=0.5)
+    fresh, keys = copy.deepcopy(model), list(model.state_dict())
+    counter = CompileCounterWithBackend('eager')
+    model.compile(fullgraph=True, backend=counter)
+    with torch.no_grad():
+        assert_same(fresh, model, images())
+    assert list(model.state_dict()) == keys and counter.frame_count == 1
+
+
+def limit(compilations: int):
+    """So many compilations of a function until Dynamo gives it up."""
+    config = torch._dynamo.config
+    name = 'recompile_limit' if hasattr(config, 'recompile_limit') else 'cache_size_limit'
+    return config.patch({name: compilations})
+
+
+def gradients(model: SparseBackbone, function, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    loss = sum(out.square().mean() for out in function(x))
+    for ratio in model.keep_ratios.values():
+        loss = loss + (ratio - 0.3).square().mean()
+    loss.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
