@@ -16,13 +16,14 @@ MOST_BYTES = 16 << 20
 LEAST_ROWS = 1024
 
 
-def rows_per_chunk(rows: Tensor, width: int, chosen: int | None = None) -> int | None:
+def rows_per_chunk(rows: Tensor, width: int, chosen: int | None = None, least: int = LEAST_ROWS) -> int | None:
     """Rows ``[R, C]`` that a block should compute at once on this device.
 
     Args:
         rows: The rows, for their device and dtype.
         width: Channels of the widest buffer that the block makes of them.
         chosen: The number that somebody wants instead, on any device.
+        least: Where this many fit the caches or not, they are computed at once.
 
     Returns:
         The number; ``None`` for all at once, as on a GPU and wherever something looks at the operators.
@@ -32,4 +33,4 @@ def rows_per_chunk(rows: Tensor, width: int, chosen: int | None = None) -> int |
     if chosen is not None or rows.device.type != 'cpu':
         return chosen
     size = min(BYTES_PER_THREAD * torch.get_num_threads(), MOST_BYTES)
-    return max(LEAST_ROWS, size // (width * rows.element_size()))
+    return max(least, size // (width * rows.element_size()))

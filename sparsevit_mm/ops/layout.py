@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from .cache import is_tracing
+from .linear import inference_dtype
 
 __all__ = ['channels_last']
 
@@ -16,4 +17,6 @@ def channels_last(images: Tensor) -> Tensor:
     """
     if images.device.type != 'cpu' or is_tracing():
         return images
-    return images.contiguous(memory_format=torch.channels_last)
+    # What autocast would do next, in the same pass.
+    dtype = inference_dtype(images) or images.dtype
+    return images.to(dtype, memory_format=torch.channels_last)

@@ -149,7 +149,7 @@ class LearnedSelector(Selector):
         cut = cut.clone()
         all_reduce(cut, op='mean')
         self.cuts_seen += 1
-        self.cut.lerp_(cut.to(self.cut.dtype), max(MOMENTUM, 1 / int(self.cuts_seen)))
+        self.cut.lerp_(cut.to(self.cut.dtype), (1 / self.cuts_seen).clamp(min=MOMENTUM).to(self.cut.dtype))
 
     def keep_ratio(self, scores: Tensor, decisions: Tensor | None, alive: Tensor | None = None) -> Tensor:
         """Fraction of all units that the selector wants to keep, ``[B]``, with a gradient.

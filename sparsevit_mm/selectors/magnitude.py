@@ -20,7 +20,7 @@ class MagnitudeSelector(Selector):
     @torch.no_grad()
     def forward(self, tokens: Tensor, alive: Tensor | None = None, class_attention: Tensor | None = None) -> Tensor:
         """Mean magnitude of each token, ``[B, L, C] -> [B, L]``; see :meth:`Selector.forward`."""
-        chunk = rows_per_chunk(tokens, tokens.shape[-1])
+        chunk = rows_per_chunk(tokens, 4 * tokens.shape[-1])  # two numbers a channel, one in float32
         parts = tokens.split(tokens.shape[1] if chunk is None else chunk, dim=1)
         # Not by vector_norm, which takes four times as long on a CPU for ord=1.
         totals = [part.abs().sum(-1, dtype=torch.float32) for part in parts]
