@@ -1,14 +1,11 @@
 """Stock and sparse models timed against each other in one process."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-
+from .benchmark_case import Plan, Trial, batches_of, cases_of, prepare
 from .benchmark_report import BenchmarkReport, Row
 from .conditions import (
     check_device,
@@ -17,38 +14,19 @@ from .conditions import (
     check_image_shape,
     check_schedule,
     check_threads,
+    fixed_threads,
     measuring,
-    random_images,
 )
-from .counter import count_executed_macs
 from .environment import Environment
-from .images import load_batches
-from .latency import LatencyRecord, Progress, forward_call, measure_interleaved
+from .latency import LatencyRecord, Progress, measure_interleaved
+from .modes import check_modes, many_compilations
 from .subjects import Subject
-from .whole_model import whole_model_call, whole_model_scope
+from .training_step import TRAINING_SCOPE, measuring_training
+from .whole_model import whole_model_scope
 
-__all__ = ['run_benchmark']
+__all__ = ['check_together', 'run_benchmark']
 
 BACKBONE_SCOPE = 'the backbone alone'
-
-
-@dataclass(frozen=True)
-class _Case:
-    """One row to be: a model at a sparsity (None: the stock one)."""
-
-    subject: Subject
-    model: nn.Module
-    backbone: nn.Module
-    sparsity: tuple[float, ...] | None
-
-    @property
-    def name(self) -> str:
-        at = 'stock' if self.sparsity is None else f'at sparsity {self.sparsity}'
-        return f'{type(self.backbone).__name__} of {self.subject.config} ({at})'
-
-    def prepare(self) -> None:
-        if self.sparsity is not None:
-            self.backbone.sparsity = self.sparsity
 
 
 def run_benchmark(
@@ -58,6 +36,9 @@ def run_benchmark(
     batch: int = 1,
     dtype: str = 'float32',
     device: str = 'cpu',
+    modes: Sequence[str] = ('eager',),
+    training: bool = False,
+    roof: bool = False,
     rounds: int = 10,
     min_round_time: float = 0.2,
     warmup: int = 2,
@@ -67,7 +48,8 @@ def run_benchmark(
 ) -> BenchmarkReport:
     """Time every subject, stock first and then ours at each of its sparsities, all interleaved.
 
-    Whole models are timed with their backbones beside them in the same rounds.
+    Whole models are timed with their backbones beside them in the same rounds. A row that does not run says why in the
+    report, and the others are timed.
 
     Args:
         subjects: Either all bare backbones or all whole models.
@@ -75,6 +57,9 @@ def run_benchmark(
         batch: Images in one forward.
         dtype: ``float32``, or ``bfloat16`` and ``float16`` by autocast.
         device: ``cpu`` or ``cuda``.
+        modes: How backbones are run, see :func:`in_mode`; each row is there once for each.
+        training: Time a training step instead of a forward, see :func:`training_call`.
+        roof: Time the matrix products of our rows alone too, see :func:`roof_call`.
         rounds: See :func:`measure_interleaved`.
         min_round_time: See :func:`measure_interleaved`.
         warmup: See :func:`measure_interleaved`.
@@ -83,69 +68,67 @@ def run_benchmark(
         images: Image files to run instead of noise. A call then runs all of them, and figures are those of a batch.
 
     Raises:
-        ValueError: If an argument is out of range, a model does not run under these conditions, or what it computes
+        ValueError: If an argument is out of range, arguments do not go together, no row runs, or what a model computes
             depends on weights and images and these are not given.
     """
     shape = check_image_shape(shape, batch)
     torch_device = check_device(device)
     dtype = check_dtype(dtype, torch_device)
+    modes = check_modes(modes, torch_device)
     check_schedule(rounds, min_round_time, warmup)
     check_threads(threads)
     whole = {subject.whole_model for subject in subjects}
     if len(whole) != 1:
         raise ValueError('Give at least one subject, and either only backbones or only whole models.')
+    plan = Plan(shape, batch, dtype, torch_device, whole == {True}, training, roof, images)
+    check_together(modes, whole_model=plan.whole_model, training=training, roof=roof)
     _check_adaptive(subjects, images)
     environment = Environment.current(device=str(device), dtype=dtype, batch=batch, shape=shape, threads=threads)
-    cases = dict(enumerate(_cases(subjects)))
-    calls: dict[str, Callable[[], object]] = {}
-    macs: dict[int, int] = {}
-    kept: dict[int, dict[str, float]] = {}
-    number = 1 if images is None else len(images) // batch
     with ExitStack() as stack:
-        for module in {id(case.model): case.model for case in cases.values()}.values():
-            check_float32(module)
-            stack.enter_context(measuring(module, torch_device))
-        for subject in subjects:
-            stack.callback(setattr, subject.sparse, 'sparsity', subject.sparse.sparsity)
-        for index, case in cases.items():
-            batches = [random_images(case.backbone, shape, batch=batch)]
-            if images is not None:
-                loaded = load_batches(images, shape, batch, case.subject.preprocessor)
-                batches = [images.to(batches[0].device) for images in loaded]
-            forward = _each(forward_call, case.backbone, batches, dtype)
-            calls[f'{index}'] = _each(whole_model_call, case.model, batches, dtype) if whole == {True} else forward
-            if whole == {True}:
-                calls[f'{index}/backbone'] = forward
-            macs[index] = _tried(case, partial(count_executed_macs, calls[f'{index}'])) // (batch * number)
-            kept[index] = _kept(case, batches, dtype)
+        stack.enter_context(_ready(subjects, plan))
+        if 'compiled' in modes:
+            stack.enter_context(many_compilations())
+        # What ours does at once, and what a compiler makes, depends on the number of threads.
+        stack.enter_context(fixed_threads(environment.threads))
+        batches = {id(subject): batches_of(subject, plan) for subject in subjects}
+        trials = [prepare(case, plan, batches[id(case.subject)]) for case in cases_of(subjects, modes)]
         records = measure_interleaved(
-            calls,
+            _calls(trials),
             device=torch_device,
             environment=environment,
             rounds=rounds,
             min_round_time=min_round_time,
             warmup=warmup,
-            prepare=lambda name: cases[int(name.split('/')[0])].prepare(),
+            prepare=lambda name: trials[int(name.split('/')[0])].case.prepare(),
             progress=progress,
         )
-    records = {name: _of_batch(record, number) for name, record in records.items()}
-    rows = tuple(
-        Row(
-            config=case.subject.config,
-            model=type(case.backbone).__name__,
-            sparsity=case.sparsity,
-            macs=macs[index],
-            latency=records[f'{index}'],
-            backbone_latency=records.get(f'{index}/backbone'),
-            architecture=_architectures(subjects)[case.subject.architecture],
-            kept=kept[index],
-        )
-        for index, case in cases.items()
-    )
-    scope = whole_model_scope(subjects[0].model) if whole == {True} else BACKBONE_SCOPE
+    records = {name: _of_batch(record, plan.batches) for name, record in records.items()}
+    architectures = list(dict.fromkeys(subject.architecture for subject in subjects))
     return BenchmarkReport(
-        scope=scope, environment=environment, rows=rows, images=0 if images is None else number * batch
+        scope=_scope(subjects, plan),
+        environment=environment,
+        rows=tuple(_row(index, trial, records, architectures) for index, trial in enumerate(trials)),
+        images=0 if images is None else plan.batches * batch,
+        training=training,
+        remarks=tuple(dict.fromkeys(subject.remark for subject in subjects if subject.remark)),
     )
+
+
+def check_together(
+    modes: Sequence[str], *, whole_model: bool = False, training: bool = False, roof: bool = False
+) -> None:
+    """What cannot be had at once.
+
+    Raises:
+        ValueError: With what to leave out.
+    """
+    if whole_model and (training or roof or tuple(modes) != ('eager',)):
+        asked = '--train' if training else '--roof' if roof else f'--mode {" ".join(modes)}'
+        raise ValueError(f'{asked} is for the backbone alone: leave out --whole-model.')
+    if training and roof:
+        raise ValueError('--roof is of a forward: leave it out with --train.')
+    if training and 'graphs' in modes:
+        raise ValueError("mode 'graphs' captures a forward: leave it out with --train.")
 
 
 def _check_adaptive(subjects: Sequence[Subject], images: Sequence[Path] | None) -> None:
@@ -157,73 +140,57 @@ def _check_adaptive(subjects: Sequence[Subject], images: Sequence[Path] | None) 
             )
 
 
-def _each(
-    call_of: Callable[[nn.Module, Tensor, str], Callable[[], object]],
-    module: nn.Module,
-    batches: Sequence[Tensor],
-    dtype: str,
-) -> Callable[[], object]:
-    """A call that runs a module on every batch."""
-    calls = [call_of(module, images, dtype) for images in batches]
-    if len(calls) == 1:
-        return calls[0]
+@contextmanager
+def _ready(subjects: Sequence[Subject], plan: Plan) -> Iterator[None]:
+    """Models on the device and in the mode they are to be timed in; afterwards as they were."""
+    models = [model for subject in subjects for model in (subject.stock_model, subject.model) if model is not None]
+    with ExitStack() as stack:
+        for subject in subjects:
+            stack.callback(setattr, subject.sparse, 'sparsity', subject.sparse.sparsity)
+        for model in {id(model): model for model in models}.values():
+            check_float32(model)
+            stack.enter_context((measuring_training if plan.training else measuring)(model, plan.device))
+        yield
 
-    def call() -> None:
-        for each in calls:
-            each()
 
-    return call
+def _calls(trials: Sequence[Trial]) -> dict:
+    """What to time, by the number of the row and what of it.
+
+    Raises:
+        ValueError: If no row runs.
+    """
+    calls = {f'{index}/{what}': call for index, trial in enumerate(trials) for what, call in trial.calls.items()}
+    if not calls:
+        first = trials[0]
+        raise ValueError(f'{first.case.name} {first.failure}') from first.cause
+    return calls
+
+
+def _row(index: int, trial: Trial, records: dict[str, LatencyRecord], architectures: Sequence[str]) -> Row:
+    case = trial.case
+    return Row(
+        config=case.subject.config,
+        model=type(case.backbone).__name__,
+        sparsity=case.sparsity,
+        macs=trial.macs,
+        latency=records.get(f'{index}/'),
+        backbone_latency=records.get(f'{index}/backbone'),
+        architecture=architectures.index(case.subject.architecture),
+        kept=trial.kept,
+        mode=case.mode,
+        compile_seconds=trial.compile_seconds,
+        roof=records.get(f'{index}/roof'),
+        roof_share=trial.roof_share,
+        error=trial.failure,
+    )
+
+
+def _scope(subjects: Sequence[Subject], plan: Plan) -> str:
+    if plan.training:
+        return TRAINING_SCOPE
+    return whole_model_scope(subjects[0].model) if plan.whole_model else BACKBONE_SCOPE
 
 
 def _of_batch(record: LatencyRecord, number: int) -> LatencyRecord:
     """What a batch takes, from what so many took."""
     return replace(record, median=record.median / number, q1=record.q1 / number, q3=record.q3 / number)
-
-
-def _kept(case: _Case, batches: Sequence[Tensor], dtype: str) -> dict[str, float]:
-    """Mean fraction of its units that each site keeps, where images have counts of their own."""
-    if case.sparsity is None or case.backbone.counts != 'adaptive':
-        return {}
-    case.prepare()
-    shares: dict[str, list[Tensor]] = {}
-    for images in batches:
-        with case.backbone.record_selections() as records:
-            forward_call(case.backbone, images, dtype)()
-        for record in records:
-            shares.setdefault(record.site, []).append(record.counts / record.num_units)
-    return {site: float(torch.cat(parts).mean()) for site, parts in shares.items()}
-
-
-def _cases(subjects: Sequence[Subject]) -> Iterator[_Case]:
-    seen = set()
-    for subject in subjects:
-        if subject.stock is not None and subject.architecture not in seen:
-            yield _Case(subject, subject.stock_model, subject.stock, None)
-        seen.add(subject.architecture)
-        for sparsity in subject.sparsities:
-            yield _Case(subject, subject.model, subject.sparse, sparsity)
-
-
-def _architectures(subjects: Sequence[Subject]) -> dict[str, int]:
-    names = dict.fromkeys(subject.architecture for subject in subjects)
-    return {name: index for index, name in enumerate(names)}
-
-
-def _tried(case: _Case, call: Callable[[], int]) -> int:
-    """The first run of a case: what fails under these conditions fails here.
-
-    Raises:
-        ValueError: With what torch said.
-    """
-    case.prepare()
-    try:
-        return call()
-    except torch.cuda.OutOfMemoryError as error:
-        raise ValueError(
-            f'{case.name} needs more memory than there is: use a smaller shape or batch. {error}'
-        ) from error
-    except RuntimeError as error:
-        raise ValueError(
-            f'{case.name} does not run at this shape, dtype and device: {str(error).splitlines()[0]} '
-            f'Other conditions may do; with --whole-model left out only the backbone has to run.'
-        ) from error

@@ -1,11 +1,13 @@
-"""What a benchmark found: ratios, sentences, table, JSON."""
+"""What a benchmark found: ratios, sentences, JSON."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from .benchmark_row import Row
+from .benchmark_table import format_ms, table_of
 from .environment import Environment
-from .latency import LatencyRecord
+from .modes import MODE_NOTES
+from .roof import ROOF_NOTE
 
 __all__ = ['BenchmarkReport', 'Row']
 
@@ -14,86 +16,60 @@ FIXED_COUNT = 'Weights are random: with a fixed number of kept units the latency
 
 
 @dataclass(frozen=True)
-class Row:
-    """A model at a sparsity, measured.
-
-    Args:
-        config: Name of the config.
-        model: Class of the backbone.
-        sparsity: One float a site; None for the stock model.
-        macs: MACs of one image, counted on what ran.
-        latency: Of the whole call, a batch.
-        backbone_latency: Of the backbone in a whole model.
-        architecture: Number that rows share whose stock models are the same.
-        kept: Mean fraction of its units that each site kept, where images have counts of their own.
-    """
-
-    config: str
-    model: str
-    sparsity: tuple[float, ...] | None
-    macs: int
-    latency: LatencyRecord
-    backbone_latency: LatencyRecord | None = None
-    architecture: int = 0
-    kept: Mapping[str, float] = field(default_factory=dict, hash=False)
-
-    @property
-    def dense(self) -> bool:
-        """Whether everything is computed."""
-        return not any(self.sparsity or ())
-
-    @property
-    def name(self) -> str:
-        """The model and its sparsity for people."""
-        return f'stock {self.model}' if self.sparsity is None else f'{self.model} at sparsity {self.sparsity_text}'
-
-    @property
-    def sparsity_text(self) -> str:
-        """One number where all sites have the same."""
-        if self.sparsity is None:
-            return '-'
-        values = self.sparsity[:1] if len(set(self.sparsity)) == 1 else self.sparsity
-        return ','.join(f'{value:g}' for value in values)
-
-
-@dataclass(frozen=True)
 class BenchmarkReport:
-    """Rows measured against each other; the first one is what speed-ups refer to.
+    """Rows measured against each other; the first one that ran is what speed-ups refer to.
 
     Args:
         scope: What was timed, in words.
         environment: Where and how.
-        rows: At least one.
+        rows: At least one that ran.
         images: Real ones that were run; 0 for noise.
+        training: Whether calls are training steps.
+        remarks: What else there is to know, such as why there is no stock row.
     """
 
     scope: str
     environment: Environment
     rows: tuple[Row, ...]
     images: int = 0
+    training: bool = False
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def ran(self) -> list[Row]:
+        """The rows that were timed."""
+        return [row for row in self.rows if row.latency is not None]
 
     @property
     def whole_model(self) -> bool:
         """Whether rows hold the backbone's latency beside that of the whole."""
         return any(row.backbone_latency is not None for row in self.rows)
 
-    def speed_up(self, row: Row) -> float:
-        """Median latency of the first row over that of this one."""
-        return self.rows[0].latency.median / row.latency.median
+    def speed_up(self, row: Row) -> float | None:
+        """Median latency of the first row that ran over that of this one."""
+        return row.latency and self.ran[0].latency.median / row.latency.median
+
+    def macs_ratio(self, row: Row) -> float | None:
+        """MACs of the first row that ran over those of this one."""
+        return row.macs and self.ran[0].macs / row.macs
 
     def dense_rows(self, row: Row) -> list[Row]:
-        """The dense rows that a row may be held against: ours at sparsity 0 first, then stock."""
-        same = [other for other in self.rows if other.architecture == row.architecture and other.dense]
+        """The dense rows that a row may be held against, of its mode: ours at sparsity 0 first, then stock."""
+        same = [
+            other
+            for other in self.ran
+            if other.architecture == row.architecture and other.mode == row.mode and other.dense
+        ]
         return sorted(same, key=lambda other: other.sparsity is None)
 
     def realised_share(self, row: Row) -> float | None:
         """How much of what the MACs promise the clock gives.
 
         ``(dense latency / latency) / (dense MACs / MACs)``, dense being our model at sparsity 0 if it was measured and
-        else the stock one; None for dense rows and where there is none.
+        else the stock one; None for dense rows, rows that did not run and where there is no dense one.
         """
         dense = self.dense_rows(row)
-        if row.dense or not dense:
+        if row.dense or row.latency is None or not dense:
             return None
         return (dense[0].latency.median / row.latency.median) / (dense[0].macs / row.macs)
 
@@ -104,23 +80,27 @@ class BenchmarkReport:
     def findings(self) -> list[str]:
         """A sentence for every sparse row that is not clearly faster than dense."""
         sentences = []
-        for row in self.rows:
+        for row in self.ran:
             dense = min(self.dense_rows(row), key=lambda other: other.latency.median, default=None)
             if row.dense or dense is None:
                 continue
-            times = f'{_ms(row.latency.median)} ms, and {dense.name} takes {_ms(dense.latency.median)} ms'
+            times = f'{format_ms(row.latency.median)} ms, and {dense.name} takes {format_ms(dense.latency.median)} ms'
             if row.latency.median >= dense.latency.median:
                 sentences.append(f'{row.name} is not faster than dense here: it takes {times}.')
             elif row.latency.q3 >= dense.latency.q1:
                 sentences.append(f'{row.name} is faster than dense by less than the spread here: it takes {times}.')
         return sentences
 
+    def failures(self) -> list[str]:
+        """A sentence for every row that did not run."""
+        return [f'{row.name} ({row.config}) {row.error}' for row in self.rows if row.latency is None]
+
     def warnings(self) -> list[str]:
         """A sentence if there are rows whose quartiles lie far apart."""
         several = len({row.config for row in self.rows}) > 1
         wide = [
             f'{row.name}{f" ({row.config})" * several} {row.latency.spread:.0%}'
-            for row in self.rows
+            for row in self.ran
             if row.latency.spread > WIDE_SPREAD
         ]
         if not wide:
@@ -133,21 +113,24 @@ class BenchmarkReport:
 
     def notes(self) -> list[str]:
         """How to read the figures."""
-        latency = self.rows[0].latency
+        first = self.ran[0]
         notes = [
             f'Timed is {self.scope}.',
-            f'Medians and quartiles over {latency.runs} interleaved rounds after {latency.warmup} warm-up calls.',
-            f'Speed-up is over the first row, {self.rows[0].name}.',
-            'Peak memory is the most bytes of tensors held at once beyond weights and input.',
-            *self._inputs(),
+            f'Medians and quartiles over {first.latency.runs} interleaved rounds after {first.latency.warmup} warm-up '
+            f'calls.',
+            f'Speed-up is over the first row{" that ran" * (first is not self.rows[0])}, {first.name}.',
         ]
         if any(self.realised_share(row) is not None for row in self.rows):
-            notes.insert(
-                3,
+            notes.append(
                 'Realised is (dense latency / latency) / (dense MACs / MACs), dense being our backbone at sparsity 0 '
-                'where it is in the table, else the stock one.',
+                'where it is in the table, else the stock one.'
             )
-        return notes
+        notes.append('Peak memory is the most bytes of tensors held at once beyond weights and input.')
+        notes += [note for mode, note in MODE_NOTES.items() if any(row.mode == mode for row in self.rows)]
+        shares = [row.roof_share for row in self.rows if row.roof is not None]
+        if shares:
+            notes.append(f'{ROOF_NOTE} {_percents(shares)} of the MACs are in it.')
+        return [*notes, *self._inputs(), *self.remarks]
 
     def _inputs(self) -> list[str]:
         """What was run, and what of it images decided."""
@@ -164,6 +147,7 @@ class BenchmarkReport:
         """All of it as plain values for JSON."""
         return {
             'scope': self.scope,
+            'training': self.training,
             'environment': self.environment.to_dict(),
             'rows': [
                 {
@@ -171,62 +155,34 @@ class BenchmarkReport:
                     'model': row.model,
                     'architecture': row.architecture,
                     'sparsity': row.sparsity and list(row.sparsity),
+                    'mode': row.mode,
                     'macs': row.macs,
                     'kept': dict(row.kept),
-                    'latency': row.latency.to_dict(),
+                    'latency': row.latency and row.latency.to_dict(),
                     'backbone_latency': row.backbone_latency and row.backbone_latency.to_dict(),
+                    'compile_seconds': row.compile_seconds,
+                    'roof': row.roof and row.roof.to_dict(),
+                    'roof_share': row.roof_share,
+                    'distance': row.distance,
                     'speed_up': self.speed_up(row),
-                    'macs_ratio': self.rows[0].macs / row.macs,
+                    'macs_ratio': self.macs_ratio(row),
                     'realised_share': self.realised_share(row),
                     'backbone_share': self.backbone_share(row),
+                    'error': row.error,
                 }
                 for row in self.rows
             ],
             'notes': self.notes(),
             'warnings': self.warnings(),
             'findings': self.findings(),
+            'failures': self.failures(),
         }
 
     def table(self) -> Any:
         """A rich table, a row a line."""
-        from rich import box
-        from rich.table import Table
-
-        configs = len({row.config for row in self.rows}) > 1
-        columns = ['config'] * configs + [
-            'backbone',
-            'sparsity',
-            'GMACs',
-            'ms',
-            'quartiles',
-            'peak MB',
-            'speed-up',
-            'realised',
-        ]
-        table = Table(title=self.environment.describe(), title_justify='left', box=box.SIMPLE_HEAD)
-        for column in columns + ['backbone share'] * self.whole_model:
-            text = column in ('config', 'backbone', 'sparsity')
-            table.add_column(column, justify='left' if text else 'right', overflow='fold')
-        for row in self.rows:
-            latency = row.latency
-            cells = [row.config] * configs + [
-                f'stock {row.model}' if row.sparsity is None else row.model,
-                row.sparsity_text,
-                f'{row.macs / 1e9:.2f}',
-                _ms(latency.median),
-                f'{_ms(latency.q1)} - {_ms(latency.q3)}',
-                '-' if latency.peak_memory is None else f'{latency.peak_memory / 1e6:.1f}',
-                f'{self.speed_up(row):.2f}x',
-                _percent(self.realised_share(row)),
-            ]
-            table.add_row(*cells, *[_percent(self.backbone_share(row))] * self.whole_model)
-        return table
+        return table_of(self)
 
 
-def _ms(seconds: float) -> str:
-    value = seconds * 1e3
-    return f'{value:.{2 if value < 10 else 1 if value < 100 else 0}f}'
-
-
-def _percent(share: float | None) -> str:
-    return '-' if share is None else f'{share:.0%}'
+def _percents(shares: list[float]) -> str:
+    low, high = f'{min(shares):.0%}', f'{max(shares):.0%}'
+    return low if low == high else f'{low} to {high}'

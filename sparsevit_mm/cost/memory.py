@@ -1,4 +1,4 @@
-"""Peak memory of a call."""
+"""Peak memory of a call, and what it looks like when there is too little."""
 
 import os
 from collections.abc import Callable
@@ -6,7 +6,17 @@ from collections.abc import Callable
 import torch
 from torch.autograd.profiler import profile
 
-__all__ = ['measure_peak_memory']
+__all__ = ['is_out_of_memory', 'measure_peak_memory']
+
+# What torch's allocators of the CPU say, on Linux and macOS and on Windows.
+_CPU_ALLOCATORS = ('DefaultCPUAllocator', 'not enough memory: you tried to allocate')
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was no memory left, on the CPU or on a CUDA device."""
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _CPU_ALLOCATORS)
 
 
 def measure_peak_memory(call: Callable[[], object], device: torch.device) -> int | None:

@@ -21,7 +21,12 @@ for _stock, _forms in SPARSE_FORMS.items():
     for _ours in _forms:
         STOCK_FORMS.setdefault(_ours, []).append(_stock)
 # Arguments of backbones that do not change what is computed in evaluation, or that tell rows apart.
-IRRELEVANT = ('sparsity', 'init_cfg', 'pretrained', 'convert_weights', 'drop_path_rate', 'frozen_stages', 'with_cp')
+IRRELEVANT = ('sparsity', 'init_cfg', 'pretrained', 'convert_weights', 'drop_path_rate')
+ONLY_TRAINED = ('frozen_stages', 'with_cp')  # training feels these
+
+
+class MissingStock(ValueError):
+    """There is no stock backbone to compare with."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Subject:
         architecture: Equal for configs that differ in nothing but sparsity, whose stock models are then the same.
         preprocessor: Config of the data preprocessor.
         trained: Whether the weights are those of a checkpoint.
+        remark: Why there is no stock model, where it was only wanted if its package is installed.
     """
 
     config: str
@@ -49,6 +55,7 @@ class Subject:
     architecture: str = field(default='', repr=False)
     preprocessor: Mapping[str, Any] = field(default_factory=dict, repr=False)
     trained: bool = False
+    remark: str = ''
 
     @property
     def whole_model(self) -> bool:
@@ -77,7 +84,9 @@ def load_subject(
     sparsities: Sequence[float | Sequence[float]] | None = None,
     *,
     stock: bool = True,
+    optional_stock: bool = False,
     whole_model: bool = False,
+    training: bool = False,
     cfg_options: dict[str, Any] | None = None,
     checkpoint: str | None = None,
 ) -> Subject:
@@ -88,7 +97,9 @@ def load_subject(
             sparse; for a config of ours the stock backbone with the same arguments is found.
         sparsities: What to time ours at; the config's own (0 for a stock one) if not given.
         stock: Also build the stock model.
+        optional_stock: Leave it out with a remark where its package is not installed.
         whole_model: Build detectors and segmentors, not the bare backbone.
+        training: Whether training steps are to be timed, which feel more of a config than a forward does.
         cfg_options: Overrides of the config.
         checkpoint: A file with the weights of the whole model.
 
@@ -101,7 +112,14 @@ def load_subject(
     ours, name = _sparse_config(load_config(config, cfg_options))
     drop_pretrained(ours)
     init_scope(ours)
-    stock_config = stock_backbone_config(ours.model[name], ours.get('default_scope', 'mmdet')) if stock else None
+    stock_config, remark = None, ''
+    if stock:
+        try:
+            stock_config = stock_backbone_config(ours.model[name], ours.get('default_scope', 'mmdet'))
+        except MissingStock as missing:
+            if not optional_stock:
+                raise
+            stock, remark = False, f'There is no stock row of {_name(config)}: {missing}'
     if whole_model or checkpoint is not None:
         model = build_model(ours, checkpoint)
         sparse = getattr(model, name)
@@ -111,29 +129,34 @@ def load_subject(
     stock_backbone = _stock_backbone(stock_config, sparse) if stock else None
     layout = sparse.sparsity_layout
     return Subject(
-        config=config if '::' in config else Path(config).stem,
+        config=_name(config),
         model=model,
         sparse=sparse,
         sparsities=tuple(layout.normalize(s) for s in ([sparse.sparsity] if sparsities is None else sparsities)),
         stock_model=_with_backbone(model, name, stock_backbone) if stock and whole_model else stock_backbone,
         stock=stock_backbone,
-        architecture=_architecture(ours, name, stock_config, whole_model),
+        architecture=_architecture(ours, name, stock_config, whole_model, training),
         preprocessor=dict(ours.model.get('data_preprocessor') or {}),
         trained=checkpoint is not None,
+        remark=remark,
     )
+
+
+def _name(config: str) -> str:
+    return config if '::' in config else Path(config).stem
 
 
 def stock_backbone_config(backbone: dict[str, Any], scope: str) -> dict[str, Any]:
     """The stock backbone that one of ours equals at sparsity 0, as a config with the arguments that it takes.
 
     Raises:
-        ValueError: If there is none, or its package is not installed.
+        MissingStock: If there is none, or its package is not installed.
     """
     from mmengine.registry import MODELS
 
     ours = backbone['type'].rsplit('.', 1)[-1]
     if ours not in STOCK_FORMS:
-        raise ValueError(f'{ours} has no stock counterpart to compare with: use --no-stock.')
+        raise MissingStock(f'{ours} has no stock counterpart to compare with: use --no-stock.')
     kinds = STOCK_FORMS[ours]
     kind = next((kind for kind in kinds if kind.startswith(f'{scope}.') and scope != 'mmdet3d'), kinds[0])
     try:
@@ -141,7 +164,7 @@ def stock_backbone_config(backbone: dict[str, Any], scope: str) -> dict[str, Any
     except ImportError:  # a package that is there and cannot be imported
         stock = None
     if stock is None:
-        raise ValueError(
+        raise MissingStock(
             f'The stock backbone {kind} is not installed: install {kind.split(".")[0]}, or use --no-stock.'
         )
     known = inspect.signature(stock.__init__).parameters
@@ -162,10 +185,13 @@ def _sparse_config(cfg: Config) -> tuple[Config, str]:
     return ours, name
 
 
-def _architecture(cfg: Config, name: str, stock_config: dict[str, Any] | None, whole_model: bool) -> str:
-    """The model without its sparsity and what evaluation does not feel, as text."""
+def _architecture(
+    cfg: Config, name: str, stock_config: dict[str, Any] | None, whole_model: bool, training: bool
+) -> str:
+    """The model without its sparsity and what is not felt, as text."""
     backbone = stock_config or cfg.model[name]
-    backbone = {key: value for key, value in backbone.items() if key not in IRRELEVANT}
+    unfelt = IRRELEVANT if training else IRRELEVANT + ONLY_TRAINED
+    backbone = {key: value for key, value in backbone.items() if key not in unfelt}
     return json.dumps({**cfg.model, name: backbone} if whole_model else backbone, sort_keys=True, default=str)
 
 

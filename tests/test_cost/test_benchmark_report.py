@@ -103,3 +103,47 @@ def test_long_names_of_configs_are_not_cut():
     name = 'a_config_with_a_name_that_is_longer_than_any_column_of_the_table_' * 3
     rows = [replace(STOCK, config=name), SPARSE]
     assert '\N{HORIZONTAL ELLIPSIS}' not in _printed(_report(*rows)) and 'config' in _printed(_report(*rows))
+
+
+FAILED = replace(STOCK, latency=None, macs=None, error='does not run at this shape: no.')
+
+
+def test_a_row_that_did_not_run_is_in_table_and_json():
+    report = _report(FAILED, OURS, SPARSE)
+    assert [report.speed_up(row) for row in report.rows] == [None, 1, 1.5]
+    assert report.realised_share(SPARSE) == pytest.approx(1.5 / 2) and report.realised_share(FAILED) is None
+    assert report.failures() == ['stock Swin (a) does not run at this shape: no.']
+    assert any('first row that ran, SparseSwin at sparsity 0' in note for note in report.notes())
+    assert 'error' in _printed(report) and report.findings() == report.warnings() == []
+    values = json.loads(json.dumps(report.to_dict()))
+    assert values['failures'] == report.failures()
+    assert values['rows'][0]['error'] == FAILED.error and values['rows'][0]['latency'] is None
+    assert [row['macs_ratio'] for row in values['rows']] == [None, 1, 2]
+
+
+def test_rows_are_held_against_dense_ones_of_their_mode():
+    compiled = [replace(row, mode='compiled', compile_seconds=3.25) for row in (OURS, SPARSE)]
+    slow = replace(compiled[0], latency=_latency(3.0))
+    report = _report(STOCK, OURS, SPARSE, slow, compiled[1])
+    assert report.realised_share(SPARSE) == pytest.approx(1.5 / 2)
+    assert report.realised_share(compiled[1]) == pytest.approx(3 / 2)
+    assert report.to_dict()['rows'][-1]['mode'] == 'compiled' and compiled[1].name.endswith('(compiled)')
+    text = _printed(report)
+    assert 'mode' in text and 'compile s' in text and '3.2' in text
+    assert any('torch.compile' in note for note in report.notes())
+    assert 'mode' not in _printed(_report(STOCK, OURS))
+
+
+def test_distance_to_the_roof_is_shown():
+    row = replace(SPARSE, roof=_latency(0.8), roof_share=0.97)
+    report = _report(STOCK, OURS, row)
+    assert report.to_dict()['rows'][-1]['distance'] == pytest.approx(1.25)
+    assert '1.25x' in _printed(report) and 'distance' not in _printed(_report(STOCK, OURS, SPARSE))
+    assert any('97% of the MACs are in it' in note for note in report.notes())
+
+
+def test_training_is_in_the_title_and_remarks_in_the_notes():
+    report = replace(_report(STOCK, OURS), training=True, remarks=('There is no stock row of b.',))
+    assert 'training step' in _printed(report) and report.to_dict()['training'] is True
+    assert 'training step' not in _printed(_report(STOCK, OURS))
+    assert report.notes()[-1] == 'There is no stock row of b.'

@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from sparsevit_mm.cost.memory import measure_peak_memory
+from sparsevit_mm.cost.memory import is_out_of_memory, measure_peak_memory
 
 CPU = torch.device('cpu')
 MEGABYTE = 2**20
@@ -33,3 +34,12 @@ def test_writes_nothing(capfd):
 def test_unknown_without_the_profiler(monkeypatch):
     monkeypatch.setattr(torch.autograd.profiler, 'kineto_available', lambda: False)
     assert measure_peak_memory(lambda: _bytes(10), CPU) is None
+
+
+def test_want_of_memory_is_recognised():
+    with pytest.raises(RuntimeError) as caught:
+        _bytes(2**60)
+    assert is_out_of_memory(caught.value)
+    assert is_out_of_memory(torch.cuda.OutOfMemoryError('CUDA out of memory')) and is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError('mat1 and mat2 shapes cannot be multiplied'))
+    assert not is_out_of_memory(ValueError('DefaultCPUAllocator'))

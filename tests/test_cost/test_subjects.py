@@ -91,6 +91,21 @@ def test_missing_stock_package_is_said(config, monkeypatch):
     assert load_subject(config(STOCK), stock=False).sparse is not None
 
 
+def test_stock_may_be_left_out_with_a_remark(config, monkeypatch):
+    assert load_subject(config(STOCK), optional_stock=True).stock is not None
+    monkeypatch.setitem(subjects.STOCK_FORMS, 'SparseSwin', ['mmdet.NoSuchSwin'])
+    subject = load_subject(config(STOCK), optional_stock=True)
+    assert subject.stock is None and subject.stock_model is None
+    assert subject.remark.startswith('There is no stock row of some_config: The stock backbone mmdet.NoSuchSwin is not')
+
+
+def test_training_feels_checkpointing(config):
+    plain, recomputed = config(STOCK), {'model.backbone.with_cp': True}
+    for training in (False, True):
+        names = [load_subject(plain, training=training, cfg_options=o).architecture for o in (None, recomputed)]
+        assert (names[0] == names[1]) is not training
+
+
 def test_family_without_stock_counterpart_is_said(config, monkeypatch):
     monkeypatch.delitem(subjects.STOCK_FORMS, 'SparseSwin')
     with pytest.raises(ValueError, match='SparseSwin has no stock counterpart to compare with: use --no-stock'):

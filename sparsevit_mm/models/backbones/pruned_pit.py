@@ -10,6 +10,7 @@ from mmengine.model import ModuleList
 from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
 
+from ...ops.cache import as_numbers
 from ...registry import MODELS
 from ..checkpoints_pit import fit_pit_positions, load_pit_backbone
 from ..layers import TokenSites, ViTBlock
@@ -234,9 +235,8 @@ class PrunedPiT(SparseBackbone):
     def _embed(self, x: Tensor) -> Tensor:
         """``[B, C, H', W']`` overlapping patches with their positions."""
         patch, stride = self.arch.patch_size, self.arch.stride
-        # Without floor divisions of negative numbers, which compilers get wrong for sizes that are variable.
-        steps = [(max(size - patch, 0) + stride - 1) // stride for size in x.shape[2:]]
-        missing = [patch + count * stride - size for count, size in zip(steps, x.shape[2:])]
+        # As numbers: a compiler that takes them for variables needs minutes, and most sizes are cases of their own anyway.
+        missing = [max(patch - size, (patch - size) % stride) for size in as_numbers(x.shape[2:])]
         if any(missing):
             x = F.pad(x, (0, missing[1], 0, missing[0]))
         x = self.patch_embed['conv'](x)

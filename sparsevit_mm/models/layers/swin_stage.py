@@ -15,6 +15,7 @@ from ...ops import (
     build_window_grid,
     drop_spill_row,
 )
+from ...ops.cache import as_numbers
 from ...ops.routes import images_of_windows
 from ...selectors import Selector
 from ...sparsity import keep_count
@@ -65,8 +66,7 @@ class WindowStage(BaseModule):
 
     def grid(self, hw_shape: tuple[int, int], shift: int, device: torch.device) -> WindowGrid:
         """The windows of a map at a shift, from the cache."""
-        # What a compiler takes for a variable becomes a number here: tables of windows are of one size.
-        height, width = (len(range(size)) for size in hw_shape)
+        height, width = as_numbers(hw_shape)
         key = (height, width, shift, str(device))
         return self._grids.get(key, lambda: build_window_grid(height, width, self.window_size, shift, device))
 
