@@ -235,7 +235,7 @@ class PrunedPiT(SparseBackbone):
     def _embed(self, x: Tensor) -> Tensor:
         """``[B, C, H', W']`` overlapping patches with their positions."""
         patch, stride = self.arch.patch_size, self.arch.stride
-        # As numbers: a compiler that takes them for variables needs minutes, and most sizes are cases of their own anyway.
+        # As numbers: with variables compilers need minutes, and most sizes are cases of their own anyway.
         missing = [max(patch - size, (patch - size) % stride) for size in as_numbers(x.shape[2:])]
         if any(missing):
             x = F.pad(x, (0, missing[1], 0, missing[0]))
