@@ -7,7 +7,7 @@ needs torch, is imported when it is first asked for.
 from . import registry
 from .version import __version__
 
-__all__ = ['__version__', 'registry', 'sparsify']
+__all__ = ['__version__', 'registry', 'sparsify', 'use_cuda_graphs']
 
 
 def __getattr__(name: str):
@@ -15,4 +15,8 @@ def __getattr__(name: str):
         from .models import sparsify
 
         return sparsify
+    if name == 'use_cuda_graphs':
+        from .graphs import use_cuda_graphs
+
+        return use_cuda_graphs
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -10,6 +10,7 @@ from mmengine.model.weight_init import constant_init, trunc_normal_, trunc_norma
 from torch import Tensor, nn
 
 from ...ops import channels_last
+from ...ops.cache import as_numbers
 from ..checkpoints import fit_swin_tables, load_swin_backbone
 from ..layers import FoldPatchMerging, WindowAttention, norm_to_map
 from .arguments import image_size, init_cfg_of
@@ -166,6 +167,7 @@ class SwinBody(SparseBackbone):
             ``[B, C_i, H_i, W_i]`` for each of ``out_indices``.
         """
         self.forget_last_pass()
+        as_numbers(x.shape[2:])  # tables of windows are of one size, and so is what a compiler makes
         x, hw_shape = self.patch_embed(channels_last(x))
         if self.use_abs_pos_embed:
             x = x + self._position_embedding(hw_shape)

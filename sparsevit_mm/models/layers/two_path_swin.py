@@ -5,7 +5,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ...ops import WindowGrid, WindowRoute, add_spill_row, build_route, drop_spill_row, write_rows
+from ...ops import WindowGrid, WindowRoute, add_spill_row, drop_spill_row, write_rows
 from .fast_path import FastPath
 from .feed_forward import FeedForward
 from .idle import keep_in_graph
@@ -118,7 +118,7 @@ class TwoPathSwinStage(WindowStage):
         """
         batch, length, _ = x.shape
         grids = [self.grid(hw_shape, block.shift_size, x.device) for block in self.blocks]
-        routes = {grid.shift: build_route(grid, batch) for grid in grids}
+        routes = {grid.shift: self.route(grid, batch) for grid in grids}
         spill = self.needs_spill_row(x, grids)
         rows = add_spill_row(x) if spill else x.flatten(0, 1)
         choice: PathChoice | None = None
