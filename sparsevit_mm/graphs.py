@@ -15,9 +15,7 @@ from torch import Tensor, nn
 
 from .compat import autocast_dtype
 from .models import SparseBackbone, find_sparse_backbone
-from .ops import has_hooks
-from .ops.cache import keep_cached_values
-from .ops.observers import is_observed
+from .ops import has_hooks, is_observed, keep_cached_values
 
 __all__ = ['CUDAGraphed', 'GraphKey', 'use_cuda_graphs']
 

@@ -84,6 +84,42 @@ def test_mistakes_are_said(main, config, capsys, arguments, message):
     assert shown.err.startswith('error: ') and message in shown.err and shown.out == ''
 
 
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--suite', 'coco'], "no suite 'coco': --suite takes one of swin-coco"),
+        (['CONFIG', '--suite', 'vit'], '--suite vit brings its own cases: leave out CONFIG'),
+        (['--suite', 'vit', '--shape', '64', '64', '--train'], 'leave out --shape, --train'),
+        (['--suite', 'vit', '--mode', 'graphs'], "mode 'graphs' captures CUDA graphs, but the device is cpu"),
+        (['--suite', 'vit', '--case', 'swin'], '--case swin is part of the name of no case'),
+        (['--suite', 'vit', '--rounds', '0'], 'rounds must be a positive integer'),
+        (['--suite', 'vit', '--out', '/proc/nowhere'], '/proc/nowhere'),
+        (['CONFIG', '--case', 'x', '--again'], '--case, --again is for suites'),
+        (['CONFIG', '--batch', '1', '4'], '--batch 1 4 is more than one: only --suite takes several'),
+        (['CONFIG', '--mode', 'graphs'], "mode 'graphs' captures CUDA graphs, but the device is cpu"),
+        (['CONFIG', '--train', '--roof'], '--roof is of a forward: leave it out with --train'),
+        ([], 'give a CONFIG to time, or --suite with one of'),
+    ],
+)
+def test_mistakes_with_suites_are_said(main, config, capsys, arguments, message):
+    assert main([config if word == 'CONFIG' else word for word in arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith('error: ') and message in shown.err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a CUDA device')
+def test_a_suite_on_a_device_that_is_not_there(main, capsys):
+    assert main(['--suite', 'vit', '--device', 'cuda']) == 2
+    assert 'sees no CUDA device here' in capsys.readouterr().err
+
+
+def test_cases_of_a_suite_are_listed(main, tmp_path, capsys):
+    assert main(['--suite', 'swin-coco', '--list', '--batch', '1', '--case', 'swin-t_672', '--out', str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith('swin-t_672x672_b1_float32_eager: mmdet::') for line in lines)
+    assert not list(tmp_path.iterdir())
+
+
 def test_missing_config_is_said(main, capsys):
     assert main(['no_such_config.py']) == 2
     assert 'no_such_config.py' in capsys.readouterr().err

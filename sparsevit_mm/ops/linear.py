@@ -42,9 +42,14 @@ class LinearKernel:
     ) -> None:
         self._plain, self._weight, self._bias, self._dtype = plain, weight, bias, dtype
 
+    @property
+    def packed(self) -> bool:
+        """Whether oneDNN computes it."""
+        return self._weight is not None
+
     def __call__(self, x: Tensor, act: nn.Module | None = None) -> Tensor:
         """``[..., C] -> [..., C']``, with the activation behind it if one is given."""
-        if self._weight is None:
+        if not self.packed:
             x = self._plain(x)
             return x if act is None else act(x)
         name, algorithm = _fused_name(act)
@@ -64,7 +69,9 @@ def linear_kernel(layer: nn.Module, x: Tensor) -> LinearKernel:
         return weight_kernel(layer.weight, layer.bias, x, _flat)
     if type(layer).forward not in _FORWARDS or has_hooks(layer):
         return LinearKernel(layer)
-    return weight_kernel(layer.weight, layer.bias, x)
+    kernel = weight_kernel(layer.weight, layer.bias, x)
+    # The layer and not its weight alone, for hooks on its backward pass and whatever else belongs to calling it.
+    return kernel if kernel.packed else LinearKernel(layer)
 
 
 def weight_kernel(
@@ -128,8 +135,8 @@ def _known_to_onednn(dtype: torch.dtype) -> bool:
         if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
             return False
         with torch.no_grad(), torch.autocast('cpu', enabled=False):
-            x = torch.linspace(-1, 1, 64 * 16).view(64, 16).to(dtype)
-            weight = torch.linspace(1, -1, 32 * 16).sin().view(32, 16).to(dtype)
+            x = torch.linspace(-1, 1, 64 * 16, device='cpu').view(64, 16).to(dtype)
+            weight = torch.linspace(1, -1, 32 * 16, device='cpu').sin().view(32, 16).to(dtype)
             packed = torch.ops.mkldnn._reorder_linear_weight(weight, 64)
             found = torch.ops.mkldnn._linear_pointwise(x, packed, None, 'gelu', [], 'none')
             expected = F.gelu(F.linear(x.float(), weight.float()))

@@ -79,5 +79,5 @@ def _sample(weight: Tensor) -> Tensor:
 def _places(rows: int, columns: int) -> Tensor:
     """A diagonal through a matrix, gone on with from the first row or column until all are met."""
     with torch.inference_mode(False):
-        steps = torch.arange(max(rows, columns))
+        steps = torch.arange(max(rows, columns), device='cpu')
         return steps % rows * columns + steps % columns

@@ -13,10 +13,6 @@ ONEDNN = linear._known_to_onednn(torch.float32)
 needs_onednn = pytest.mark.skipif(not ONEDNN, reason='this torch has no packed linear layers of oneDNN')
 
 
-def packed(kernel) -> bool:
-    return kernel._weight is not None
-
-
 @pytest.fixture
 def layer():
     torch.manual_seed(0)
@@ -35,7 +31,7 @@ def test_a_kernel_is_the_layer_with_its_activation(rows, act, bias):
     with torch.no_grad():
         expected = layer(rows) if act is None else act(layer(rows))
         kernel = linear_kernel(layer, rows)
-        assert packed(kernel) is ONEDNN
+        assert kernel.packed is ONEDNN
         torch.testing.assert_close(kernel(rows, act), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -54,7 +50,7 @@ def test_a_weight_can_be_arranged(rows):
     torch.testing.assert_close(weight_kernel(weight, None, rows, lambda w: w.flip(1))(rows), expected)
     with torch.no_grad():
         kernel = weight_kernel(weight, None, rows, lambda w: w.flip(1))
-        assert packed(kernel)
+        assert kernel.packed
         torch.testing.assert_close(kernel(rows), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -63,18 +59,18 @@ def test_autocast_computes_in_its_dtype(layer, rows):
     with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16):
         kernel = linear_kernel(layer, rows)
         out = kernel(rows)
-        assert packed(kernel) and out.dtype == torch.bfloat16
+        assert kernel.packed and out.dtype == torch.bfloat16
         torch.testing.assert_close(out, layer(rows), atol=0.03, rtol=0.03)
 
 
 def test_gradients_observers_and_hooks_get_the_layer_itself(layer, rows):
-    assert not packed(linear_kernel(layer, rows))
+    assert not linear_kernel(layer, rows).packed
     with torch.no_grad():
         with FlopCounterMode(display=False) as counter:
             kernel = linear_kernel(layer, rows)
             kernel(rows)
-        assert not packed(kernel) and counter.get_total_flops() == 2 * 150 * 24 * 40
-        assert not packed(linear_kernel(layer, rows.double()))
+        assert not kernel.packed and counter.get_total_flops() == 2 * 150 * 24 * 40
+        assert not linear_kernel(layer, rows.double()).packed
         seen = []
         layer.register_forward_hook(lambda *args: seen.append(1))
         linear_kernel(layer, rows)(rows)
@@ -82,6 +78,23 @@ def test_gradients_observers_and_hooks_get_the_layer_itself(layer, rows):
         other = nn.Linear(24, 40)
         mapped = torch.vmap(lambda x: linear_kernel(other, x)(x))(rows)
         torch.testing.assert_close(mapped, other(rows))
+
+
+def test_hooks_on_the_backward_pass_of_a_layer_run(layer, rows):
+    seen = []
+    layer.register_full_backward_hook(lambda *args: seen.append(1))
+    linear_kernel(layer, rows)(rows).sum().backward()
+    assert seen == [1]
+
+
+def test_a_default_device_does_not_matter(layer, rows):
+    weights._places.cache_clear()
+    linear._known_to_onednn.cache_clear()
+    with torch.no_grad(), torch.device('meta'):
+        kernel = linear_kernel(layer, rows)
+    assert kernel.packed is ONEDNN
+    with torch.no_grad():
+        torch.testing.assert_close(kernel(rows), layer(rows), atol=1e-5, rtol=1e-5)
 
 
 def test_another_kind_of_layer_is_called_itself(rows):

@@ -10,7 +10,7 @@ from mmengine.model import ModuleList
 from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
 
-from ...ops.cache import as_numbers
+from ...ops import as_numbers
 from ...registry import MODELS
 from ..checkpoints_pit import fit_pit_positions, load_pit_backbone
 from ..layers import TokenSites, ViTBlock

@@ -9,8 +9,7 @@ from mmengine.model import ModuleList
 from mmengine.model.weight_init import constant_init, trunc_normal_, trunc_normal_init
 from torch import Tensor, nn
 
-from ...ops import channels_last
-from ...ops.cache import as_numbers
+from ...ops import as_numbers, channels_last
 from ..checkpoints import fit_swin_tables, load_swin_backbone
 from ..layers import FoldPatchMerging, WindowAttention, norm_to_map
 from .arguments import image_size, init_cfg_of

@@ -11,12 +11,12 @@ from ...ops import (
     WindowGrid,
     WindowRoute,
     add_spill_row,
+    as_numbers,
     build_route,
     build_window_grid,
     drop_spill_row,
+    images_of_windows,
 )
-from ...ops.cache import as_numbers
-from ...ops.routes import images_of_windows
 from ...selectors import Selector
 from ...sparsity import keep_count
 from .idle import keep_in_graph

@@ -100,7 +100,7 @@ class WindowAttention(BaseModule):
         Returns:
             ``[M, N, C]``.
         """
-        kernels = kernels or self.kernels(x.flatten(0, 1))
+        kernels = kernels or self.kernels(x)
         dropout = self.attn_drop.p if self.attn_drop.training else 0.0
         x = attend(*self.project(x, kernels), bias, kinds, self.scale, dropout)
         return self.proj_drop(kernels.proj(x))
