@@ -143,15 +143,16 @@ def test_the_late_result_of_a_slow_worker_is_kept(workers):
 def test_a_restart_of_the_server_stops_nobody(workers, postgres):
     labels = ['first', 'second']
     for label in labels:
-        workers.start(label, '--seconds', '0.3')
+        workers.start(label, '--hold', '2')
     for label in labels:
-        workers.wait_for(label, 'told')
+        workers.wait_for(label, 'held')
     postgres.stop()
     try:
-        time.sleep(2)
+        for label in labels:
+            workers.let_go(label)
+        for label in labels:
+            assert 'the storage does not answer' in workers.wait_for(label, 'waits:')[0]
     finally:
         postgres.start()
     workers.end(*labels)
     assert set(workers.complete()) == set(workers.begun())
-    for label in labels:
-        assert any('the storage does not answer' in text for text in workers.notes(label, 'waits:'))
