@@ -1,25 +1,45 @@
-"""What today's torch and older OpenMMLab releases need from each other.
+"""What torch, OpenMMLab's releases and their forks, each new or old, need from each other.
+
+Nothing outside of this file asks for a version, or for what only some versions have.
 
 Since torch 2.6 ``torch.load`` refuses everything but tensors and plain containers unless it is told what else
 a file may hold. A checkpoint of mmengine's runner also holds its log history: ``HistoryBuffer`` objects, the
 NumPy arrays in them, and their statistics methods, pickled as ``getattr(HistoryBuffer, 'mean')``. The list
 below allows these and no more: a real ``getattr`` would hand a crafted file every attribute of every object,
 a real ``numpy.dtype`` one with object or overlapping fields, so both are stand-ins that know a few arguments.
+The loader of the forks' mmengine allows both, and reads what torch refuses without any check: it is replaced.
 
 And mmcv's operators and the losses of mmdet3d's PGD know no bfloat16: they are made to compute in float32 instead.
 """
 
 import functools
 import importlib
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
-__all__ = ['allow_mmengine_checkpoints', 'autocast_dtype', 'compute_pgd_losses_in_float32', 'run_mmcv_ops_in_float32']
+__all__ = [
+    'allow_mmengine_checkpoints',
+    'aten_operators',
+    'autocast_dtype',
+    'before_loading',
+    'compilation_limit_option',
+    'compute_pgd_losses_in_float32',
+    'has_custom_operators',
+    'has_dynamo_onnx_exporter',
+    'has_global_hooks',
+    'is_compiling',
+    'load_checkpoint_file',
+    'run_mmcv_ops_in_float32',
+]
+
+T = TypeVar('T')
 
 # The methods that HistoryBuffer registers for itself.
 STATISTICS = ('min', 'max', 'current', 'mean')
@@ -52,17 +72,117 @@ def autocast_dtype(device_type: str) -> 'torch.dtype | None':
     return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
 
 
+def has_dynamo_onnx_exporter() -> bool:
+    """Whether ``torch.onnx.export`` goes by ``torch.export``; the exporter before it loses writes into maps."""
+    import torch
+    from mmengine.utils import digit_version
+
+    return digit_version(torch.__version__) >= digit_version('2.6')
+
+
+def has_custom_operators() -> bool:
+    """Whether Python functions can be made operators that ``torch.compile`` takes into a graph as they are."""
+    import torch
+
+    return hasattr(torch.library, 'custom_op')  # torch 2.4
+
+
+def is_compiling() -> bool:
+    """Whether ``torch.compile`` or ``torch.export`` traces at this moment."""
+    import torch
+
+    if hasattr(torch.compiler, 'is_compiling'):  # torch 2.2
+        return torch.compiler.is_compiling()
+    return torch._dynamo.is_compiling()
+
+
+def has_global_hooks() -> bool:
+    """Whether somebody wants to see every module being called, or the gradients of every module."""
+    from torch.nn.modules import module
+
+    if hasattr(module, '_has_any_global_hook'):  # torch 2.2
+        return bool(module._has_any_global_hook())
+    kinds = ('backward_pre', 'backward', 'forward_pre', 'forward')
+    return any(getattr(module, f'_global_{kind}_hooks') for kind in kinds)
+
+
+def before_loading(module: 'nn.Module', hook: Callable[..., None]) -> None:
+    """Have a function called before a state dict is loaded into a module, as ``register_load_state_dict_pre_hook``."""
+    if hasattr(module, 'register_load_state_dict_pre_hook'):  # torch 2.5
+        module.register_load_state_dict_pre_hook(hook)
+    else:
+        module._register_load_state_dict_pre_hook(hook, with_module=True)
+
+
+def compilation_limit_option() -> str:
+    """What Dynamo calls the option that says how often a function is compiled before it is given up."""
+    from torch._dynamo import config
+
+    return 'recompile_limit' if hasattr(config, 'recompile_limit') else 'cache_size_limit'  # torch 2.6
+
+
+def aten_operators(by_name: Mapping[str, T]) -> dict[Any, T]:
+    """The same by operators in the place of their names, without those that this torch lacks."""
+    from torch import ops
+
+    return {getattr(ops.aten, name): value for name, value in by_name.items() if hasattr(ops.aten, name)}
+
+
 def allow_mmengine_checkpoints() -> None:
     """Let ``torch.load(weights_only=True)`` read the checkpoints that mmengine's runner writes.
 
     It may be called any number of times. On a torch without ``torch.serialization.add_safe_globals`` (before
-    2.4) it does nothing: there ``torch.load`` takes any file unless its caller asks for ``weights_only``.
+    2.4) it does nothing: there ``torch.load`` takes any file, and so does mmengine's runner, unless it is read by
+    :func:`load_checkpoint_file`.
     """
     import torch
 
     add = getattr(torch.serialization, 'add_safe_globals', None)
     if add is not None:
         add(list(_safe_globals()))
+        _make_loader_of_forks_safe()
+
+
+def load_checkpoint_file(path: 'str | os.PathLike[str]') -> Any:
+    """What a file holds, on the CPU: tensors, plain containers and what mmengine's runner writes, and nothing else.
+
+    Raises:
+        UnpicklingError: If there is something else in it, before any of it runs.
+    """
+    import torch
+
+    allow_mmengine_checkpoints()
+    if hasattr(torch.serialization, 'add_safe_globals'):  # torch 2.4
+        return torch.load(path, map_location='cpu', weights_only=True)
+    return torch.load(path, map_location='cpu', pickle_module=_pickle_of_old_torch(), weights_only=False)
+
+
+@functools.cache
+def _pickle_of_old_torch() -> Any:
+    import torch
+    from torch import _weights_only_unpickler
+
+    from .restricted_pickle import restricted_to
+
+    known = {f'{known.__module__}.{known.__qualname__}': known for known in _safe_globals()}
+    stateful = tuple(known for known in _safe_globals() if isinstance(known, type))
+    return restricted_to(
+        {**_weights_only_unpickler._get_allowed_globals(), **known}, (torch.Tensor, torch.nn.Parameter, *stateful)
+    )
+
+
+def _make_loader_of_forks_safe() -> None:
+    from mmengine.runner import checkpoint
+
+    if hasattr(checkpoint, '_safe_torch_load'):  # mmengine of the forks, 0.10.8
+        checkpoint._safe_torch_load = _load_weights_only
+
+
+def _load_weights_only(file: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
+    """Reads a checkpoint as torch does by default since 2.6, whatever else a caller leaves open."""
+    import torch
+
+    return torch.load(file, map_location=map_location, weights_only=weights_only is not False)
 
 
 @functools.cache

@@ -11,11 +11,11 @@ PACKAGE = Path(__file__).parents[1] / 'sparsevit_mm'
 
 # Lower layers first; a module may import from its own layer and from those before it.
 LAYERS = [
-    {'version', 'registry', 'sparsity', 'budget', 'compat', 'config', 'distributed', 'precision'},
+    {'version', 'registry', 'sparsity', 'budget', 'compat', 'config', 'distributed', 'pipelines', 'precision'},
     {'ops'},
     {'selectors'},
     {'models'},
-    {'apis', 'graphs', 'predictions'},
+    {'apis', 'deploy', 'graphs', 'predictions'},
     {'cost'},
     {'datasets', 'evaluation', 'visualization', 'search'},
     {'engine'},
@@ -57,7 +57,10 @@ def test_imports_point_down(path):
         assert _layer(part) <= _layer(own), f'{own} must not import {part}'
 
 
-@pytest.mark.parametrize('part', ['ops', 'selectors', 'models', 'cost', 'engine', 'search', 'datasets', 'evaluation'])
+CORE = ['ops', 'selectors', 'models', 'deploy', 'cost', 'engine', 'search', 'datasets', 'evaluation']
+
+
+@pytest.mark.parametrize('part', CORE)
 def test_core_imports_without_task_packages(part):
     code = (
         'import sys\n'

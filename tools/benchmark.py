@@ -32,7 +32,7 @@ from sparsevit_mm.cost.conditions import (
     check_threads,
 )
 from sparsevit_mm.cost.images import find_images
-from sparsevit_mm.cost.modes import MODES, check_modes
+from sparsevit_mm.cost.modes import BACKENDS, MODES, ONNXRUNTIME, check_modes
 from sparsevit_mm.cost.subjects import load_subject, parse_sparsity
 from sparsevit_mm.cost.suite_file import CaseResult
 from sparsevit_mm.cost.suite_run import run_suite, select_cases, summary
@@ -40,7 +40,7 @@ from sparsevit_mm.cost.suites import SUITES, SuiteCase, suite_entries
 
 NOT_IN_SUITES = (
     *('configs', 'sparsity', 'shape', 'whole_model', 'train', 'stock', 'optional_stock', 'checkpoint', 'images'),
-    *('max_images', 'assert_budget', 'json', 'cfg_options'),
+    *('max_images', 'assert_budget', 'json', 'cfg_options', 'backend'),
 )
 ONLY_IN_SUITES = ('out', 'case', 'again', 'list')
 
@@ -60,6 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
     add('--batch', nargs='+', type=int, help='images in one forward (default: 1)')
     add('--dtype', nargs='+', choices=DTYPES, help='half precision is by autocast (default: float32)')
     add('--mode', nargs='+', choices=MODES, help='how backbones are run; several are interleaved (default: eager)')
+    add('--backend', nargs='+', choices=BACKENDS, help='what runs backbones; both are interleaved (default: torch)')
     add('--device', default='cpu', help='cpu or cuda (default: cpu)')
     add('--whole-model', action='store_true', help='time the whole detector or segmentor and its backbone')
     add('--train', action='store_true', help='time a training step of the backbone: forward and backward')
@@ -96,11 +97,11 @@ def benchmark(args: argparse.Namespace) -> tuple[BenchmarkReport, tuple[BudgetVe
         ValueError: On a mistake in the options or the configs.
     """
     batch, dtype = _single(args.batch or [1], '--batch'), _single(args.dtype or ['float32'], '--dtype')
-    shape, device, modes = tuple(args.shape or (800, 1344)), check_device(args.device), args.mode or ['eager']
+    shape, device, modes = tuple(args.shape or (800, 1344)), check_device(args.device), _modes(args)
     check_image_shape(shape, batch)
     check_dtype(dtype, device)
     check_modes(modes, device)
-    check_together(modes, whole_model=args.whole_model, training=args.train, roof=args.roof)
+    check_together(modes, dtype=dtype, whole_model=args.whole_model, training=args.train, roof=args.roof)
     images = None if args.images is None else find_images(args.images)[: args.max_images or 16]
     budget = None if args.assert_budget is None else parse_latency_budget(args.assert_budget)
     sparsities = args.sparsity and [parse_sparsity(text) for text in args.sparsity]
@@ -137,6 +138,20 @@ def benchmark(args: argparse.Namespace) -> tuple[BenchmarkReport, tuple[BudgetVe
     if budget and any(row.sparsity is not None for row in report.rows if row.latency is None):
         raise ValueError(f'there is nothing to hold to the budget: {" ".join(report.failures())}')
     return report, judge(report, budget, subjects) if budget else ()
+
+
+def _modes(args: argparse.Namespace) -> list[str]:
+    """How backbones are run: torch's modes, and ONNX Runtime.
+
+    Raises:
+        ValueError: If a mode is named for a backend that has none.
+    """
+    backends = args.backend or ['torch']
+    if 'torch' in backends:
+        return [*(args.mode or ['eager']), *([ONNXRUNTIME] if ONNXRUNTIME in backends else [])]
+    if args.mode:
+        raise ValueError(f'--mode {" ".join(args.mode)} is how torch runs a backbone: add torch to --backend.')
+    return [ONNXRUNTIME]
 
 
 def show(report: BenchmarkReport, verdicts: Sequence[BudgetVerdict], console: Console) -> None:

@@ -4,6 +4,8 @@ For example, the table of a Swin-T, and its sparsity for 60 % of the dense laten
 
     python tools/latency_table.py mmseg::swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py \
         --shape 512 512 --check 10 --out swin-t.json --fit 60% 200ms
+
+With --device onnxruntime it is the table of the exported model as ONNX Runtime runs it.
 """
 
 import argparse
@@ -19,6 +21,8 @@ from sparsevit_mm.budget import Budget
 from sparsevit_mm.cli import add_config_options, run_tool
 from sparsevit_mm.cost import LatencyTable, measure_latency_table
 from sparsevit_mm.cost.conditions import DTYPES, check_device, check_dtype, check_image_shape, check_threads
+from sparsevit_mm.cost.modes import ONNXRUNTIME
+from sparsevit_mm.cost.onnx_table import measure_onnx_table
 from sparsevit_mm.cost.subjects import load_subject
 from sparsevit_mm.cost.table_device import conditions_here
 from sparsevit_mm.cost.table_entries import check_choices
@@ -44,7 +48,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add('--shape', nargs=2, type=int, metavar=('H', 'W'), help='pixels (default: 800 1344)')
     add('--batch', type=int, help='images in one forward (default: 1)')
     add('--dtype', choices=DTYPES, help='half precision is by autocast (default: float32)')
-    add('--device', help='cpu or cuda (default: cpu)')
+    add('--device', help='cpu, cuda, or onnxruntime for the exported model on the CPU (default: cpu)')
     add('--threads', type=int, help="torch's intra-op threads (default: as they are)")
     add('--choices', nargs='+', type=float, metavar='S', help='sparsities from 0 up (default: 0 to 0.8 by 0.1)')
     add('--rounds', type=int, default=MEASURING['rounds'], help='values of each setting (default: 10)')
@@ -60,21 +64,20 @@ def measured(args: argparse.Namespace, backbone: SparseBackbone) -> LatencyTable
     Raises:
         ValueError: On a mistake in the options.
     """
+    options = dict(
+        batch=args.batch,
+        choices=args.choices or DEFAULT_CHOICES,
+        rounds=args.rounds,
+        threads=args.threads,
+        check=args.check,
+    )
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task('settings')
-        return measure_latency_table(
-            backbone,
-            tuple(args.shape),
-            batch=args.batch,
-            dtype=args.dtype,
-            device=args.device,
-            choices=args.choices or DEFAULT_CHOICES,
-            rounds=args.rounds,
-            forwards=args.forwards,
-            threads=args.threads,
-            check=args.check,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+        options['progress'] = lambda done, total: bar.update(task, completed=done, total=total)
+        if args.device == ONNXRUNTIME:
+            return measure_onnx_table(backbone, tuple(args.shape), **options)
+        options |= dict(dtype=args.dtype, device=args.device, forwards=args.forwards)
+        return measure_latency_table(backbone, tuple(args.shape), **options)
 
 
 def loaded(args: argparse.Namespace, backbone: SparseBackbone) -> LatencyTable:
@@ -108,7 +111,10 @@ def check_options(args: argparse.Namespace) -> None:
             if getattr(args, name) is None:
                 setattr(args, name, default)
         check_image_shape(args.shape, args.batch)
-        check_dtype(args.dtype, check_device(args.device))
+        check_dtype(args.dtype, check_device('cpu' if args.device == ONNXRUNTIME else args.device))
+        wrong = [f'--{name}' for name in ('dtype', 'forwards') if getattr(args, name) != (DEFAULTS | MEASURING)[name]]
+        if args.device == ONNXRUNTIME and wrong:
+            raise ValueError(f'--device {ONNXRUNTIME} runs float32, one timed pass a round: leave out {wrong[0]}.')
         check_threads(args.threads)
         check_choices(args.choices or DEFAULT_CHOICES)
     for budget in args.fit:

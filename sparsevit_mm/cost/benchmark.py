@@ -19,7 +19,7 @@ from .conditions import (
 )
 from .environment import Environment
 from .latency import LatencyRecord, Progress, measure_interleaved
-from .modes import check_modes, many_compilations
+from .modes import ONNXRUNTIME, check_modes, many_compilations
 from .subjects import Subject
 from .training_step import TRAINING_SCOPE, measuring_training
 from .whole_model import whole_model_scope
@@ -81,7 +81,7 @@ def run_benchmark(
     if len(whole) != 1:
         raise ValueError('Give at least one subject, and either only backbones or only whole models.')
     plan = Plan(shape, batch, dtype, torch_device, whole == {True}, training, roof, images)
-    check_together(modes, whole_model=plan.whole_model, training=training, roof=roof)
+    check_together(modes, dtype=dtype, whole_model=plan.whole_model, training=training, roof=roof)
     _check_adaptive(subjects, images)
     environment = Environment.current(device=str(device), dtype=dtype, batch=batch, shape=shape, threads=threads)
     with ExitStack() as stack:
@@ -115,15 +115,23 @@ def run_benchmark(
 
 
 def check_together(
-    modes: Sequence[str], *, whole_model: bool = False, training: bool = False, roof: bool = False
+    modes: Sequence[str],
+    *,
+    dtype: str = 'float32',
+    whole_model: bool = False,
+    training: bool = False,
+    roof: bool = False,
 ) -> None:
     """What cannot be had at once.
 
     Raises:
         ValueError: With what to leave out.
     """
+    if ONNXRUNTIME in modes and (training or dtype != 'float32'):
+        asked = '--train' if training else f'--dtype {dtype}'
+        raise ValueError(f'backend {ONNXRUNTIME} runs a forward in float32: leave out {asked}.')
     if whole_model and (training or roof or tuple(modes) != ('eager',)):
-        asked = '--train' if training else '--roof' if roof else f'--mode {" ".join(modes)}'
+        asked = '--train' if training else '--roof' if roof else f'anything but mode eager, so {" ".join(modes)},'
         raise ValueError(f'{asked} is for the backbone alone: leave out --whole-model.')
     if training and roof:
         raise ValueError('--roof is of a forward: leave it out with --train.')
@@ -167,13 +175,15 @@ def _calls(trials: Sequence[Trial]) -> dict:
 
 
 def _row(index: int, trial: Trial, records: dict[str, LatencyRecord], architectures: Sequence[str]) -> Row:
-    case = trial.case
+    case, latency = trial.case, records.get(f'{index}/')
+    if latency is not None and case.mode == ONNXRUNTIME:
+        latency = replace(latency, peak_memory=None)  # which is seen of torch alone
     return Row(
         config=case.subject.config,
         model=type(case.backbone).__name__,
         sparsity=case.sparsity,
         macs=trial.macs,
-        latency=records.get(f'{index}/'),
+        latency=latency,
         backbone_latency=records.get(f'{index}/backbone'),
         architecture=architectures.index(case.subject.architecture),
         kept=trial.kept,

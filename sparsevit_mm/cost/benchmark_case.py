@@ -14,7 +14,7 @@ from .counter import count_executed_macs
 from .images import load_batches
 from .latency import forward_call
 from .memory import is_out_of_memory
-from .modes import in_mode
+from .modes import ONNXRUNTIME, in_mode
 from .roof import record_products, roof_call
 from .subjects import Subject
 from .training_step import training_call
@@ -27,6 +27,7 @@ HOW = {
     'eager': 'at this shape, dtype and device',
     'compiled': 'compiled, though it does in mode eager',
     'graphs': 'as CUDA graphs, though it does in mode eager',
+    ONNXRUNTIME: 'by ONNX Runtime, though it does by torch',
 }
 
 

@@ -2,15 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ['find_images', 'load_batches']
+from ..deploy.extras import require
+
+__all__ = ['find_images', 'load_batches', 'load_photographs']
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp')
+# Those that are part of scikit-image's package; others it would download.
+PHOTOGRAPHS = ('astronaut', 'chelsea', 'coffee', 'rocket')
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
@@ -63,3 +68,24 @@ def load_batches(
         normalised = mmcv.imnormalize(image, mean, std, to_rgb=bool(preprocessor.get('bgr_to_rgb')))
         loaded.append(torch.from_numpy(normalised).permute(2, 0, 1))
     return list(torch.stack(loaded).split(batch))
+
+
+def load_photographs(shape: tuple[int, int], preprocessor: Mapping[str, Any] | None) -> list[Tensor]:
+    """The photographs that come with scikit-image, ``[1, 3, H, W]`` each, where nobody names images.
+
+    Args:
+        shape: As for :func:`load_batches`.
+        preprocessor: Likewise.
+
+    Raises:
+        ValueError: If scikit-image is not installed.
+    """
+    require('skimage')
+    import skimage.data
+    from skimage.io import imsave
+
+    with TemporaryDirectory() as folder:
+        files = [Path(folder) / f'{name}.png' for name in PHOTOGRAPHS]
+        for file in files:
+            imsave(file, getattr(skimage.data, file.stem)(), check_contrast=False)
+        return load_batches(files, shape, 1, preprocessor)

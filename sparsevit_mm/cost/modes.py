@@ -1,4 +1,4 @@
-"""How a backbone is run when it is timed: as it is, compiled, or as captured CUDA graphs."""
+"""How a backbone is run when it is timed: as it is, compiled, as captured CUDA graphs, or exported."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -6,15 +6,21 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-__all__ = ['MODES', 'MODE_NOTES', 'check_modes', 'in_mode', 'many_compilations']
+__all__ = ['BACKENDS', 'MODES', 'MODE_NOTES', 'ONNXRUNTIME', 'check_modes', 'in_mode', 'many_compilations']
 
-MODES = ('eager', 'compiled', 'graphs')
+ONNXRUNTIME = 'onnxruntime'
+MODES = ('eager', 'compiled', 'graphs')  # of torch
+BACKENDS = ('torch', ONNXRUNTIME)
 MODE_NOTES = {
     'compiled': (
         'Compiled is torch.compile, of ours with fullgraph=True and dynamic=False. Compiling comes before the timing; '
         'its seconds are those of the first call.'
     ),
     'graphs': 'Graphs are CUDA graphs, captured before the timing and replayed.',
+    ONNXRUNTIME: (
+        'ONNX Runtime runs the exported graph on the CPU with as many threads. Exporting and loading come before the '
+        'timing. What memory it takes is not seen.'
+    ),
 }
 # Dynamo gives up on a function that was compiled eight times, and each sparsity is a compilation.
 COMPILATIONS = 128
@@ -27,8 +33,10 @@ def check_modes(modes: Sequence[str], device: torch.device) -> tuple[str, ...]:
         ValueError: If there is none, one is unknown, or one is not for this device.
     """
     modes = tuple(dict.fromkeys(modes))
-    if not modes or set(modes) - set(MODES):
+    if not modes or set(modes) - {*MODES, ONNXRUNTIME}:
         raise ValueError(f'mode must be one or more of {", ".join(MODES)}, got {", ".join(modes) or "nothing"}.')
+    if ONNXRUNTIME in modes and device.type != 'cpu':
+        raise ValueError(f'backend {ONNXRUNTIME} is timed on the CPU, but the device is {device}: use --device cpu.')
     if 'graphs' in modes and device.type != 'cuda':
         raise ValueError(f"mode 'graphs' captures CUDA graphs, but the device is {device}: use --device cuda.")
     return modes
@@ -39,7 +47,7 @@ def in_mode(backbone: nn.Module, mode: str, *, ours: bool) -> Callable[[Tensor],
 
     Args:
         backbone: On its device already.
-        mode: One of ``MODES``.
+        mode: One of ``MODES``, or ``ONNXRUNTIME``.
         ours: Whether it has to compile to one graph of fixed shapes, as backbones of this package do.
     """
     if mode == 'compiled':
@@ -48,6 +56,10 @@ def in_mode(backbone: nn.Module, mode: str, *, ours: bool) -> Callable[[Tensor],
         from ..graphs import CUDAGraphed
 
         return CUDAGraphed(backbone)
+    if mode == ONNXRUNTIME:
+        from ..deploy.onnx_run import OnnxBackbone
+
+        return OnnxBackbone(backbone)
     return backbone
 
 

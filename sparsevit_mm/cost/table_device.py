@@ -5,6 +5,8 @@ from typing import Any
 from .conditions import check_device
 from .environment import Environment
 from .latency_table import LatencyTable
+from .modes import ONNXRUNTIME
+from .onnx_table import onnx_environment
 
 __all__ = ['conditions_here']
 
@@ -16,13 +18,16 @@ def conditions_here(table: LatencyTable, *, device: str | None = None, threads: 
 
     Args:
         table: Any table; its own conditions are kept where they are no matter of the machine.
-        device: ``cpu`` or ``cuda``; that of the table if not given.
+        device: ``cpu``, ``cuda`` or ``onnxruntime``; that of the table if not given.
         threads: Intra-op threads of torch; the present ones if not given.
 
     Raises:
         ValueError: If the device is of a kind that this machine does not have.
     """
     own = table.environment
+    if (device or own.device) == ONNXRUNTIME:
+        here = onnx_environment(own.shape, batch=own.batch, threads=threads)
+        return dict(device=here.device, device_name=here.device_name, threads=here.threads)
     try:
         found = check_device(device or own.device)
     except ValueError as error:

@@ -1,19 +1,34 @@
 """Images as a config's own test pipeline and data preprocessor hand them to the backbone."""
 
-from collections.abc import Iterator, Sequence
-from copy import deepcopy
-from dataclasses import dataclass
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import mmcv
 import numpy as np
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from torch import Tensor, nn
 
-__all__ = ['IMAGE_SUFFIXES', 'ImageReader', 'NetworkInput', 'list_images']
+from ..pipelines import test_pipeline
+
+__all__ = [
+    'IMAGE_SUFFIXES',
+    'ImageReader',
+    'NetworkInput',
+    'UnreadableImage',
+    'decode_image',
+    'list_images',
+    'network_picture',
+]
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
+
+
+class UnreadableImage(ValueError):
+    """A file that is missing or no image."""
 
 
 @dataclass(frozen=True)
@@ -25,23 +40,32 @@ class NetworkInput:
         picture: The image at the size the network sees it, uint8 RGB of shape (h, w, 3), before
             normalisation and padding.
         tensor: The backbone's input of shape (1, 3, H, W): normalised, padded at the right and the bottom.
+        original: The image as it is in the file, uint8 RGB.
+        sample: What the pipeline made of it.
     """
 
     path: Path
     picture: np.ndarray
     tensor: Tensor
+    original: np.ndarray = field(repr=False)
+    sample: Mapping[str, Any] = field(repr=False)
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the backbone's input."""
         return tuple(self.tensor.shape[-2:])
 
+    def batch(self) -> Mapping[str, Any]:
+        """A batch of this image alone, as ``model.test_step`` takes it; a new one each time: models write into it."""
+        return pseudo_collate([copy.deepcopy(self.sample)])
+
 
 class ImageReader:
     """Reads image files the way a model's config tests them.
 
-    It serves detectors, segmentors and monocular 3D detectors. Annotations are not loaded, and the camera
-    that 3D pipelines ask for is an identity matrix: what the backbone sees does not depend on either.
+    It serves detectors, segmentors and monocular 3D detectors. Annotations are not loaded, and the camera that 3D
+    pipelines ask for is made up: one of a usual angle of view. What the backbone sees does not depend on either. Nor
+    does where in the image a 3D detector finds an object; how large it is drawn does.
 
     Args:
         cfg: The model's config, with its modules registered and its default scope set.
@@ -52,29 +76,48 @@ class ImageReader:
     """
 
     def __init__(self, cfg: Config, model: nn.Module) -> None:
-        steps = _test_pipeline(cfg)
+        steps = test_pipeline(cfg)
         self._pipeline = Compose([step for step in steps if 'Annotations' not in step['type']])
         self._preprocess = model.data_preprocessor
+        self._boxes = _camera_boxes() if cfg.get('default_scope') == 'mmdet3d' else {}
 
     def __call__(self, path: str | Path) -> NetworkInput:
         """Read one file.
 
         Raises:
-            ValueError: If the file is missing or no image.
+            UnreadableImage: If the file is missing or no image.
         """
         path = Path(path)
         if not path.is_file():
-            raise ValueError(f'There is no image {path}.')
-        content = path.read_bytes()
-        if not content or mmcv.imfrombytes(content) is None:
-            raise ValueError(f'{path} cannot be read as an image.')
-        sample = self._pipeline(_sample(path))
-        # What goes in and what comes out is a tensor, or for mmdet3d a dict with one.
-        picture, images = sample['inputs'], self._preprocess(pseudo_collate([sample]), training=False)['inputs']
-        if isinstance(picture, dict):
-            picture, images = picture['img'], images['imgs']
-        rgb = picture.numpy()[::-1].transpose(1, 2, 0)  # mmcv reads BGR
-        return NetworkInput(path, np.ascontiguousarray(rgb.clip(0, 255).astype(np.uint8)), images)
+            raise UnreadableImage(f'There is no image {path}.')
+        original = decode_image(path.read_bytes())
+        if original is None:
+            raise UnreadableImage(f'{path} cannot be read as an image.')
+        sample = self._pipeline(_sample(path, original.shape[:2]) | self._boxes)
+        # What comes out is a tensor, or for mmdet3d a dict with one.
+        batch = pseudo_collate([copy.deepcopy(sample)])
+        images = self._preprocess(batch, training=False)['inputs']
+        if isinstance(images, Mapping):
+            images = images['imgs']
+        return NetworkInput(path, network_picture(sample['inputs']), images, original, sample)
+
+
+def network_picture(inputs: Tensor | Mapping[str, Tensor]) -> np.ndarray:
+    """An image as its pipeline leaves it, as uint8 RGB: at the network's size, without normalisation and padding.
+
+    Args:
+        inputs: What the pipeline packs as inputs: an image ``[3, h, w]`` in BGR, as mmcv reads them, or for mmdet3d a
+            dict with one.
+
+    Raises:
+        ValueError: If it is not one image.
+    """
+    image = inputs.get('img') if isinstance(inputs, Mapping) else inputs
+    if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != 3:
+        shape = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+        raise ValueError(f'one image with 3 channels can be drawn, the pipeline gives {shape}.')
+    rgb = image.cpu().numpy()[::-1].transpose(1, 2, 0)
+    return np.ascontiguousarray(rgb.clip(0, 255).astype(np.uint8))
 
 
 def list_images(paths: Sequence[str | Path]) -> list[Path]:
@@ -84,6 +127,12 @@ def list_images(paths: Sequence[str | Path]) -> list[Path]:
         ValueError: If a path does not exist, or a folder has no image.
     """
     return [image for path in paths for image in _expand(Path(path))]
+
+
+def decode_image(content: bytes) -> np.ndarray | None:
+    """The bytes of an image file as uint8 RGB, ``None`` if they are no image."""
+    image = mmcv.imfrombytes(content) if content else None
+    return None if image is None else np.ascontiguousarray(image[..., ::-1])
 
 
 def _expand(path: Path) -> Iterator[Path]:
@@ -98,20 +147,19 @@ def _expand(path: Path) -> Iterator[Path]:
     yield from found
 
 
-def _test_pipeline(cfg: Config) -> list[ConfigDict]:
-    """The pipeline of the first data set that the config is tested on."""
-    dataset = (cfg.get('test_dataloader') or {}).get('dataset')
-    while dataset and 'pipeline' not in dataset:
-        dataset = dataset.get('dataset') or (dataset.get('datasets') or [None])[0]
-    steps = dataset['pipeline'] if dataset else cfg.get('test_pipeline')
-    if not steps:
-        raise ValueError(
-            'The config has no test pipeline: neither test_dataloader.dataset.pipeline nor test_pipeline is there.'
-        )
-    return deepcopy(steps)
-
-
-def _sample(path: Path) -> dict:
+def _sample(path: Path, size: tuple[int, int]) -> dict[str, Any]:
     """What the loading transforms of mmdet, mmseg and mmdet3d read, in one dict."""
-    camera = dict(img_path=str(path), cam2img=np.eye(4, dtype=np.float32))
+    height, width = size
+    cam2img = np.eye(4, dtype=np.float32)
+    cam2img[0, 0] = cam2img[1, 1] = 0.7 * width  # between KITTI's and nuScenes' front cameras
+    cam2img[:2, 2] = width / 2, height / 2
+    camera = dict(img_path=str(path), cam2img=cam2img)
     return dict(img_path=str(path), img_id=0, sample_idx=0, images=dict(CAM2=camera))
+
+
+def _camera_boxes() -> dict[str, Any]:
+    """What data sets of mmdet3d say of the boxes of a monocular detector."""
+    from mmdet3d.structures import get_box_type
+
+    box_type, box_mode = get_box_type('Camera')
+    return dict(box_type_3d=box_type, box_mode_3d=box_mode)

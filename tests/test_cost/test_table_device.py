@@ -19,7 +19,7 @@ def test_a_table_of_this_machine_is_seen_to_be_one() -> None:
 
 
 def test_a_device_that_is_not_here_is_said() -> None:
-    phone = replace(made_up().environment, device='onnxruntime', device_name='a phone')
+    phone = replace(made_up().environment, device='tensorrt', device_name='a phone')
     with pytest.raises(ValueError, match=r"is of a phone: device must be 'cpu', .*elsewhere is taken with --foreign"):
         conditions_here(replace(made_up(), environment=phone))
 

@@ -216,7 +216,7 @@ class PrunedPiT(SparseBackbone):
         """
         self.forget_last_pass()
         x = self._embed(x)
-        prefix = self.cls_token.expand(len(x), -1, -1)
+        prefix = self.cls_token.expand(x.shape[0], -1, -1)
         outs = []
         for i, (stage, sites) in enumerate(zip(self.stages, self.site_selectors)):
             tokens, hw_shape = torch.cat([prefix, x.flatten(2).transpose(1, 2)], dim=1), tuple(x.shape[2:])

@@ -245,7 +245,7 @@ class PrunedViT(SparseBackbone):
                 f"patch_size={self.patch_size}: resize or pad it, or use patch_pad='corner'."
             )
         x, hw_shape = self.patch_embed(channels_last(x))
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
         x = self.drop_after_pos(x + self._positions(hw_shape))
         if not self.with_cls_token:
             x = x[:, 1:]

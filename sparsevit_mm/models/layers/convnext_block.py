@@ -130,7 +130,7 @@ class ConvNeXtBlock(Chunked, BaseModule):
     def _compute(self, x: Tensor) -> Tensor:
         tokens = self._look_around(x)
         chunk = self._chunk(tokens)
-        if chunk is None or chunk >= len(tokens) * tokens.shape[1]:
+        if chunk is None or chunk >= tokens.shape[0] * tokens.shape[1]:
             return x + self.drop_path(self.slow(tokens).view_as(x))
         rows, tokens = x.flatten(0, 2), tokens.flatten(0, 1)
         slow = self.slow_kernel(tokens)

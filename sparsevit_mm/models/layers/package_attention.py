@@ -61,7 +61,7 @@ class PackageAttention:
         Returns:
             ``[B, m, C]``.
         """
-        batch = len(self.q)
+        batch = self.q.shape[0]
         scores = self._scores(self.q, self.k)
         values = [scores.softmax(-1) @ self.v.float(), *self._values]
         log_sums = [scores.logsumexp(-1), *self._log_sums]

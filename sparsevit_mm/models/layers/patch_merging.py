@@ -51,9 +51,8 @@ class FoldPatchMerging(Chunked, PatchMerging):
         if norm is not None:
             scale, shift = (None if part is None else _pixels_first(part, dims) for part in (norm.weight, norm.bias))
         chunk = self.rows_at_once(x, width)
-        lines = len(x) if chunk is None else max(1, chunk // x.shape[1])
         merged = []
-        for part in x.split(lines):
+        for part in (x,) if chunk is None else x.split(max(1, chunk // x.shape[1])):
             part = part.flatten(2)  # [lines, W', k * k * C]
             if norm is not None:
                 part = F.layer_norm(part, part.shape[-1:], scale, shift, norm.eps)

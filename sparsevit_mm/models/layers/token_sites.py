@@ -152,7 +152,7 @@ class TokenSites(ModuleList):
                     index = chosen if self.reactivate or index is None else index.gather(1, chosen)
                     active = gather_tokens(x, index)
             kept = None if index is None else index[:, prefix:] - prefix
-            self._tell(asked, i, kept, len(x), packages)
+            self._tell(asked, i, kept, x.shape[0], packages)
             active, packages = run_with_packages(layer, active, None, packages)
             if i in asked.wanted:
                 x, packages = self._unfolded(_whole(x, index, active), packages)
@@ -181,7 +181,7 @@ class TokenSites(ModuleList):
                 else:
                     x = keep_in_graph(x, selector)
             if alive is None or kept is not None:
-                self._tell(asked, i, kept, len(x), packages)
+                self._tell(asked, i, kept, x.shape[0], packages)
             x, packages = run_with_packages(
                 layer, x, None if alive is None else F.pad(alive, (prefix, 0), value=1.0), packages
             )
@@ -208,7 +208,7 @@ class TokenSites(ModuleList):
                 if asked.observe is not None:
                     asked.observe.counted(i, stay.sum(1))
                 packed = pack_with_packages(x, F.pad(stay, (prefix, 0), value=True), packages)
-            self._tell(asked, i, stay, len(x), packages)
+            self._tell(asked, i, stay, x.shape[0], packages)
             if packed is None:
                 x = layer(x)
             else:
@@ -267,7 +267,7 @@ class TokenSites(ModuleList):
 
     def _with_prefix(self, chosen: Tensor) -> Tensor:
         """Places ``[B, K]`` in the image as places among all tokens, ``[B, P + K]``, those before the image's first."""
-        first = torch.arange(self.prefix, device=chosen.device).expand(len(chosen), -1)
+        first = torch.arange(self.prefix, device=chosen.device).expand(chosen.shape[0], -1)
         return torch.cat([first, chosen + self.prefix], dim=1)
 
     def _score(self, block: int, layer: nn.Module, tokens: Tensor, alive: Tensor | None) -> Tensor:

@@ -54,7 +54,7 @@ class TwoPathWindowBlock(WindowBlock):
         rows = self.attend(rows, route, grid)
         if not self.training and not torch.is_grad_enabled():
             return self._mix_in_place(rows, choice)
-        spilled = len(rows) > route.batch * grid.length
+        spilled = rows.shape[0] > route.batch * grid.length
         x = drop_spill_row(rows, route.batch) if spilled else rows.view(route.batch, grid.length, -1)
         x = self._run(self._mix, x, choice)
         return add_spill_row(x) if spilled else x.flatten(0, 1)
@@ -71,7 +71,7 @@ class TwoPathWindowBlock(WindowBlock):
             self.fast.kernel(rows),
         )
         for index, path in zip(choice.rows(), (lambda part: ffn.branch(self.norm2(part)), fast)):
-            for part in index.split(chunk or max(1, len(index))):
+            for part in (index,) if chunk is None else index.split(chunk):
                 x = rows.index_select(0, part)
                 rows = write_rows(rows, part, x + path(x))
         return rows

@@ -117,7 +117,7 @@ class TokenAttention(BaseModule):
         """Attends among the tokens of each image, whose tokens ``[T, C]`` stand one after the other."""
         # [T, 3C] -> [3, heads, T, C / heads], and of each image [heads, N, C / heads]
         qkv = weight_kernel(self.attn.in_proj_weight, self.attn.in_proj_bias, rows)(rows)
-        qkv = qkv.view(len(rows), 3, self.num_heads, -1).permute(1, 2, 0, 3)
+        qkv = qkv.view(rows.shape[0], 3, self.num_heads, -1).permute(1, 2, 0, 3)
         dropout = self.attn_drop.p if self.attn_drop.training else 0.0
         parts = [attend(*image[:, None].unbind(0), dropout=dropout) for image in qkv.split(lengths, dim=2)]
         x = torch.cat(parts, dim=1)[0]  # [1, T, C] -> [T, C]

@@ -56,7 +56,7 @@ class WindowChoice:
         """
         if self.kept.dtype == torch.bool:
             return build_ragged_route(grid, self.kept)
-        return build_route(grid, len(self.kept), self.kept, images)
+        return build_route(grid, self.kept.shape[0], self.kept, images)
 
 
 @dataclass(frozen=True, eq=False)

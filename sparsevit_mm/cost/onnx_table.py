@@ -1,0 +1,158 @@
+"""The latency table of a backbone that ONNX Runtime runs, so that a search optimises for it."""
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..deploy.extras import require
+from ..deploy.onnx_export import make_onnx
+from ..deploy.onnx_run import OnnxSession
+from ..models import SparseBackbone
+from ..sparsity import DEFAULT_CHOICES
+from .backbone_identity import BackboneIdentity
+from .conditions import (
+    check_float32,
+    check_image_shape,
+    check_schedule,
+    check_threads,
+    fixed_threads,
+    measuring,
+    random_images,
+)
+from .environment import Environment
+from .latency import Progress
+from .latency_table import LatencyTable
+from .modes import ONNXRUNTIME
+from .table_entries import check_choices
+from .whole_latencies import Setting, table_from_latencies
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ['measure_onnx_table', 'onnx_environment']
+
+# Graphs that are kept loaded; those beyond it are loaded anew for each value, which takes some tenths of a second.
+LOADED_BYTES = 4 << 30
+
+
+def onnx_environment(shape: tuple[int, int], *, batch: int = 1, threads: int | None = None) -> Environment:
+    """Where and how ONNX Runtime runs here: device ``onnxruntime``, on this machine's processor.
+
+    Raises:
+        ValueError: If it is not installed.
+    """
+    require('onnxruntime')
+    import onnxruntime
+
+    here = Environment.current(device='cpu', dtype='float32', batch=batch, shape=shape, threads=threads)
+    name = f'{here.device_name} by ONNX Runtime {onnxruntime.__version__}'
+    return Environment.elsewhere(**{**here.to_dict(), 'device': ONNXRUNTIME, 'device_name': name})
+
+
+def measure_onnx_table(
+    backbone: SparseBackbone,
+    shape: tuple[int, int],
+    *,
+    batch: int = 1,
+    choices: Sequence[float] = DEFAULT_CHOICES,
+    rounds: int = 10,
+    threads: int | None = None,
+    check: int = 0,
+    progress: Progress | None = None,
+) -> LatencyTable:
+    """Time exported graphs and explain their latencies by a sum over the sites, see :func:`table_from_latencies`.
+
+    A graph is exported for each setting that is timed; that takes longer than the timing.
+
+    Args:
+        backbone: One of ours. It comes back as it was.
+        shape: Height and width in pixels.
+        batch: Images in one forward.
+        choices: Sparsities, ascending from 0.
+        rounds: Values of each setting.
+        threads: Of ONNX Runtime; torch's present ones if not given.
+        check: Random settings to compare predictions with; 0 for none.
+        progress: Called with the values timed and their number.
+
+    Raises:
+        ValueError: If an argument is out of range, a package is missing, or the backbone cannot be exported.
+    """
+    shape = check_image_shape(shape, batch)
+    check_schedule(rounds, 0.0)
+    check_threads(threads)
+    check_float32(backbone)
+    check_choices(tuple(choices))
+    if backbone.counts == 'adaptive':
+        raise ValueError(
+            f"{type(backbone).__name__} has counts='adaptive', and an exported graph has fixed counts: set "
+            f"counts='fixed'."
+        )
+    environment = onnx_environment(shape, batch=batch, threads=threads)
+    with measuring(backbone), fixed_threads(environment.threads):
+        images = random_images(backbone, shape, batch=batch)
+        timed = _TimedGraphs(backbone, images, environment.threads)
+        return table_from_latencies(
+            BackboneIdentity.of(backbone), environment, choices, timed, rounds=rounds, check=check, progress=progress
+        )
+
+
+class _TimedGraphs:
+    """Seconds of a forward pass at a setting."""
+
+    def __init__(self, backbone: SparseBackbone, images: Tensor, threads: int) -> None:
+        self._backbone, self._images, self._threads = backbone, images, threads
+        self._graphs = _Graphs()
+        self._sessions: OrderedDict[Setting, OnnxSession] = OrderedDict()
+
+    def __call__(self, setting: Setting) -> float:
+        session = self._session(setting)
+        session(self._images)
+        start = time.perf_counter()
+        session(self._images)
+        return time.perf_counter() - start
+
+    def _session(self, setting: Setting) -> OnnxSession:
+        if setting in self._sessions:
+            return self._sessions[setting]
+        if setting not in self._graphs:
+            self._backbone.sparsity = setting
+            with torch.no_grad():
+                names = [f'map{i}' for i in range(len(self._backbone(self._images)))]
+            self._graphs.add(setting, make_onnx(self._backbone, self._images, names))
+        graph = self._graphs.get(setting)
+        self._sessions[setting] = session = OnnxSession(graph, self._threads)
+        # A loaded graph has its weights twice: as they are, and as products want them.
+        if 3 * graph.ByteSize() * len(self._sessions) > LOADED_BYTES:
+            self._sessions.popitem(last=False)
+        return session
+
+
+class _Graphs:
+    """Graphs of one backbone, which keep the weights that they have in common once."""
+
+    def __init__(self) -> None:
+        self._graphs: dict[Setting, onnx.ModelProto] = {}
+        self._weights: dict[bytes, bytes] = {}
+
+    def __contains__(self, setting: Setting) -> bool:
+        return setting in self._graphs
+
+    def add(self, setting: Setting, graph: 'onnx.ModelProto') -> None:
+        """Keeps a graph; its weights are taken out of it."""
+        for weight in graph.graph.initializer:
+            key = hashlib.sha256(weight.raw_data).digest()
+            self._weights[key], weight.raw_data = weight.raw_data, key
+        self._graphs[setting] = graph
+
+    def get(self, setting: Setting) -> 'onnx.ModelProto':
+        """A copy of a graph, with its weights."""
+        graph = type(self._graphs[setting])()
+        graph.CopyFrom(self._graphs[setting])
+        for weight in graph.graph.initializer:
+            weight.raw_data = self._weights[weight.raw_data]
+        return graph
