@@ -3,6 +3,7 @@
 from pathlib import Path
 from types import ModuleType
 
+import cv2
 import mmcv
 import numpy as np
 import pytest
@@ -111,6 +112,35 @@ def test_folder_checkpoint_and_options(tool: ModuleType, tmp_path: Path, config:
     assert {folder.name for folder in (tmp_path / 'out').iterdir()} == {'a', 'a_2'}
 
 
+HARDLY = ['--score-thr', '0.001']  # random weights are sure of nothing
+
+
+@pytest.mark.parametrize('package', CONFIGS)
+def test_contact_sheet_and_video_of_every_package(
+    package: str, tool: ModuleType, tmp_path: Path, image: str, capsys
+) -> None:
+    pytest.importorskip(package)
+    (tmp_path / 'config.py').write_text(CONFIGS[package])
+    mmcv.imwrite(mmcv.imread(image)[:, :80], str(Path(image).with_name('b.png')))
+    (Path(image).parent / 'c.png').write_text('no image')
+    sparsity = [] if package == 'mmdet3d' else ['--sparsity', '.5,0,0,0']
+    folder, sheet, video = Path(image).parent, tmp_path / 'new' / 'sheet.png', tmp_path / 'drive.mp4'
+    model = [str(tmp_path / 'config.py'), 'none']
+    status = run(tool, [*model, str(folder), *sparsity, *HARDLY, '--video', str(video), '--fps', '5'])
+    told = capsys.readouterr()
+    assert status == 0, told.err
+    assert 'c.png cannot be read as an image. It is left out' in told.out and '2 frame(s)' in told.out
+    opened = cv2.VideoCapture(str(video))
+    assert int(opened.get(cv2.CAP_PROP_FRAME_COUNT)) == 2 and opened.get(cv2.CAP_PROP_FPS) == pytest.approx(5)
+    opened.release()
+    images = [str(folder / name) for name in ('a.png', 'b.png')]
+    status = run(tool, [*model, *images, *sparsity, *HARDLY, '--contact-sheet', str(sheet)])
+    told = capsys.readouterr()
+    assert status == 0, told.err
+    picture = mmcv.imread(str(sheet))
+    assert picture.shape[1] > 1000 and picture.shape[0] > 400 and f'2 image(s) -> {sheet}' in told.out
+
+
 def test_dense_model_is_pointed_out(tool: ModuleType, tmp_path: Path, config: str, image: str, capsys) -> None:
     assert run(tool, [config, 'none', image, '--sparsity', '0', '--out', str(tmp_path / 'out')]) == 0
     assert 'nothing is skipped' in capsys.readouterr().out
@@ -128,15 +158,50 @@ def test_dense_model_is_pointed_out(tool: ModuleType, tmp_path: Path, config: st
         (dict(image='missing.png'), 'missing.png'),
         (dict(image=__file__), 'cannot be read as an image'),
         (dict(out=f'{__file__}/pictures'), 'test_tools_visualize.py'),
+        (dict(out=None), 'say what to make: --out DIR, --contact-sheet PNG, --video MP4'),
+        (dict(more=['--score-thr', '2']), '--score-thr must be in [0, 1], got 2'),
+        (dict(more=['--contact-sheet', 'sheet.jpg']), "--contact-sheet must be a .png file, got 'sheet.jpg'"),
+        (dict(more=['--contact-sheet', f'{__file__}/sheet.png']), 'test_tools_visualize.py'),
+        (dict(more=['--video', 'drive.gif']), "must end in .mp4 or .avi, got 'drive.gif'"),
+        (dict(more=['--video', f'{__file__}/drive.mp4']), 'test_tools_visualize.py'),
+        (dict(more=['--video', 'DRIVE', '--fps', '0']), 'fps must be above 0'),
+        (dict(more=['--video', 'DRIVE', '--overlay', 'stage9']), "overlay 'stage9' is neither 'heat' nor a site"),
+        (dict(out=None, image=__file__, more=['--video', 'DRIVE']), 'none of 1 file(s) is an image'),
+        (dict(out=None, image=__file__, more=['--contact-sheet', 'SHEET']), 'cannot be read as an image'),
     ],
-    ids=['range', 'length', 'words', 'dense config', 'config', 'checkpoint', 'image', 'no image', 'output folder'],
+    ids=[
+        'range',
+        'length',
+        'words',
+        'dense config',
+        'config',
+        'checkpoint',
+        'image',
+        'no image',
+        'output folder',
+        'nothing to make',
+        'score',
+        'suffix of the sheet',
+        'place of the sheet',
+        'suffix of the video',
+        'place of the video',
+        'frames a second',
+        'site',
+        'nothing to film',
+        'sheet of no image',
+    ],
 )
 def test_mistakes(
     change: dict, message: str, tool: ModuleType, tmp_path: Path, config: str, image: str, capsys
 ) -> None:
-    options = dict(config=config, checkpoint='none', image=image, sparsity='.5', out=str(tmp_path / 'out')) | change
-    sparsity = [] if options['sparsity'] is None else ['--sparsity', options['sparsity']]
-    status = run(tool, [options['config'], options['checkpoint'], options['image'], *sparsity, '--out', options['out']])
+    options = (
+        dict(config=config, checkpoint='none', image=image, sparsity='.5', out=str(tmp_path / 'out'), more=[]) | change
+    )
+    argv = [options['config'], options['checkpoint'], options['image']]
+    for name in ('sparsity', 'out'):
+        argv += [] if options[name] is None else [f'--{name}', options[name]]
+    places = dict(DRIVE=str(tmp_path / 'drive.mp4'), SHEET=str(tmp_path / 'sheet.png'))
+    status = run(tool, argv + [places.get(word, word) for word in options['more']])
     error = capsys.readouterr().err
     assert status == 2
     assert error.startswith('error: ') and message in error

@@ -7,30 +7,23 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.patches import Patch
 from PIL import Image
 
 from ..models import SiteRecord
+from .overlays import blocks_of, heat_scale, heat_ticks, paint_heat, paint_site, site_legend
 from .site_map import SiteMap, site_maps
 
-__all__ = ['SelectionPictures', 'draw_heat_map', 'draw_overview', 'draw_selection', 'draw_site']
+__all__ = ['SelectionPictures', 'draw_heat_map', 'draw_overview', 'draw_selection', 'draw_site', 'render']
 
-# Skipped, partly and fully computed differ in texture and lightness, not in hue alone: they read on dark and
-# bright photographs, in grey and with any colour vision.
-_SKIPPED, _HATCH = np.array([0x1B, 0x2A, 0x4E]), np.array([0x7C, 0x8D, 0xB5])  # night blue with paler diagonals
-_PARTLY = np.array([0x56, 0xB4, 0xE9])  # the sky blue of Okabe and Ito
-_PACKED = np.array([0xE6, 0x9F, 0x00])  # their orange, for the diagonals where what is skipped is in a package token
-_SKIPPED_ALPHA, _HATCH_ALPHA, _PARTLY_ALPHA = 0.75, 0.55, 0.5
-_HEAT, _HEAT_ALPHA = 'viridis', 0.65
-_DPI = 120
+DPI = 120
 _PANEL_INCHES = 4.2  # the longer side of a panel in the overview
 _TITLE_INCHES = 3.0  # the least width that holds a panel's title
+_LEGEND_COLUMNS = 6
 
 
 @dataclass(frozen=True)
@@ -93,9 +86,9 @@ def draw_selection(
 def draw_site(image: np.ndarray, site_map: SiteMap) -> np.ndarray:
     """One site: what its blocks computed keeps its colours, the rest is darkened."""
     figure, axes = _single(image)
-    _site_panel(axes, image, site_map)
-    _add_legend(figure, [site_map])
-    return _render(figure)
+    _show(axes, paint_site(image, site_map), site_map.title)
+    _add_legend(figure, site_legend([site_map]))
+    return render(figure)
 
 
 def draw_heat_map(image: np.ndarray, maps: Sequence[SiteMap]) -> np.ndarray:
@@ -106,84 +99,84 @@ def draw_heat_map(image: np.ndarray, maps: Sequence[SiteMap]) -> np.ndarray:
     """
     figure, axes = _single(image)
     _add_colour_bar(figure, [axes], _heat_panel(axes, image, maps), maps)
-    return _render(figure)
+    return render(figure)
 
 
-def draw_overview(image: np.ndarray, maps: Sequence[SiteMap], title: str = '') -> np.ndarray:
-    """The image, the heat map and every site on one sheet."""
+def draw_overview(
+    image: np.ndarray,
+    maps: Sequence[SiteMap],
+    title: str = '',
+    panels: Mapping[str, np.ndarray] | None = None,
+    classes: Mapping[str, tuple[int, int, int]] | None = None,
+) -> np.ndarray:
+    """The image, the heat map and every site on one sheet.
+
+    Args:
+        image: The image at the size the network saw it, uint8 RGB.
+        maps: What was computed of it; none leave the image and the panels given.
+        title: Heading of the sheet.
+        panels: Titles to further pictures of the image, behind it: its labels, its prediction.
+        classes: Names to the colours that stand for them in these, for the legend.
+    """
     height, width = image.shape[:2]
-    panels = len(maps) + 2
-    columns = _columns(panels, width / height)
-    rows = math.ceil(panels / columns)
+    pictures = {'what the network sees': image, **(panels or {})}
+    count = len(pictures) + (len(maps) + 1 if maps else 0)
+    columns = _columns(count, width / height)
+    rows = math.ceil(count / columns)
     scale = _PANEL_INCHES / max(height, width)
     panel_width = max(width * scale, _TITLE_INCHES)
     figure = _figure(columns * (panel_width + 0.15) + 0.8, rows * (height * scale + 0.35) + 0.7)
     axes = np.ravel(figure.subplots(rows, columns))
-    _show(axes[0], image, 'what the network sees')
-    _add_colour_bar(figure, list(axes), _heat_panel(axes[1], image, maps), maps)
-    for panel, site_map in zip(axes[2:], maps):
-        _site_panel(panel, image, site_map)
-    for panel in axes[panels:]:
+    for panel, (name, picture) in zip(axes, pictures.items()):
+        _show(panel, picture, name)
+    rest = axes[len(pictures) :]
+    if maps:
+        _add_colour_bar(figure, list(axes), _heat_panel(rest[0], image, maps), maps)
+    for panel, site_map in zip(rest[1:], maps):
+        _show(panel, paint_site(image, site_map), site_map.title)
+    for panel in axes[count:]:
         panel.set_axis_off()
-    _add_legend(figure, maps)
+    swatches = [
+        Patch(facecolor=np.divide(colour, 255), edgecolor='0.5', linewidth=0.6, label=name)
+        for name, colour in (classes or {}).items()
+    ]
+    _add_legend(figure, (site_legend(maps) if maps else []) + swatches)
     if title:
         figure.suptitle(title)
-    return _render(figure)
+    return render(figure)
 
 
-def _site_panel(axes: Axes, image: np.ndarray, site_map: SiteMap) -> None:
-    none, partly = site_map.counts == 0, (site_map.counts > 0) & (site_map.counts < site_map.blocks)
-    grey = _grey(image)
-    hatch = none & _diagonals(*none.shape)
-    picture = image.astype(np.float64)
-    picture[none] = (1 - _SKIPPED_ALPHA) * grey[none] + _SKIPPED_ALPHA * _SKIPPED
-    picture[hatch] = (1 - _HATCH_ALPHA) * picture[hatch] + _HATCH_ALPHA * _HATCH
-    if site_map.packed is not None:
-        picture[hatch & site_map.packed] = _PACKED
-    picture[partly] = (1 - _PARTLY_ALPHA) * grey[partly] + _PARTLY_ALPHA * _PARTLY
-    _show(axes, picture.astype(np.uint8), site_map.title)
+def render(figure: Figure, crop: bool = True) -> np.ndarray:
+    """A figure as uint8 RGB, cropped to what is drawn: with all of its text whatever the shape of its panels."""
+    buffer = BytesIO()
+    box = dict(bbox_inches='tight') if crop else {}
+    figure.savefig(buffer, format='png', pil_kwargs=dict(compress_level=1), **box)
+    return np.asarray(Image.open(buffer).convert('RGB'))
 
 
 def _heat_panel(axes: Axes, image: np.ndarray, maps: Sequence[SiteMap]) -> ScalarMappable:
     """Draw the panel and return what its colour bar needs."""
-    blocks = sum(site_map.blocks for site_map in maps)
-    mappable = ScalarMappable(BoundaryNorm(np.arange(blocks + 2) - 0.5, 256), colormaps[_HEAT])
-    colours = mappable.to_rgba(sum(site_map.counts for site_map in maps), bytes=True)[..., :3]
-    picture = (1 - _HEAT_ALPHA) * _grey(image) + _HEAT_ALPHA * colours
-    _show(axes, picture.astype(np.uint8), f'all sites: how many of {blocks} blocks computed it')
-    return mappable
+    blocks = blocks_of(maps)
+    _show(axes, paint_heat(image, maps), f'all sites: how many of {blocks} blocks computed it')
+    return heat_scale(blocks)
 
 
-def _diagonals(height: int, width: int) -> np.ndarray:
-    """Thin diagonal lines, about forty to the longer side."""
-    period = max(6, round(max(height, width) / 40))
-    return (np.arange(height)[:, None] + np.arange(width)) % period < max(1, period // 8)
-
-
-def _add_legend(figure: Figure, maps: Sequence[SiteMap]) -> None:
-    blend = (_PARTLY_ALPHA * _PARTLY + (1 - _PARTLY_ALPHA) * 128) / 255
-    entries = [Patch(facecolor='white', edgecolor='black', label='computed (own colours)')]
-    if any(site_map.blocks > 1 for site_map in maps):
-        entries.append(Patch(facecolor=blend, edgecolor='black', label='by some of its blocks'))
-    entries.append(Patch(facecolor=_SKIPPED / 255, edgecolor=_HATCH / 255, hatch='////', label='skipped'))
-    if any(site_map.packed is not None and site_map.packed.any() for site_map in maps):
-        entries.append(
-            Patch(facecolor=_SKIPPED / 255, edgecolor=_PACKED / 255, hatch='////', label='skipped, in a package token')
-        )
-    figure.legend(handles=entries, loc='outside lower center', ncols=len(entries), frameon=False, fontsize=9)
+def _add_legend(figure: Figure, entries: Sequence[Patch]) -> None:
+    if entries:
+        columns = min(len(entries), _LEGEND_COLUMNS)
+        figure.legend(handles=entries, loc='outside lower center', ncols=columns, frameon=False, fontsize=9)
 
 
 def _add_colour_bar(figure: Figure, axes: list[Axes], mappable: ScalarMappable, maps: Sequence[SiteMap]) -> None:
-    blocks = sum(site_map.blocks for site_map in maps)
-    ticks = range(0, blocks + 1, max(1, math.ceil(blocks / 12)))
-    bar = figure.colorbar(mappable, ax=axes, ticks=list(ticks), label='blocks that computed it', shrink=0.8, pad=0.02)
+    ticks = heat_ticks(blocks_of(maps))
+    bar = figure.colorbar(mappable, ax=axes, ticks=ticks, label='blocks that computed it', shrink=0.8, pad=0.02)
     bar.minorticks_off()
 
 
 def _single(image: np.ndarray) -> tuple[Figure, Axes]:
     """A figure for one panel, at the image's own resolution where that leaves room for the text."""
     height, width = image.shape[:2]
-    scale = max(1 / _DPI, 5 / max(height, width))
+    scale = max(1 / DPI, 5 / max(height, width))
     figure = _figure(max(width * scale, 5) + 0.2, height * scale + 0.8)
     return figure, figure.subplots()
 
@@ -192,11 +185,6 @@ def _show(axes: Axes, picture: np.ndarray, title: str) -> None:
     axes.imshow(picture)
     axes.set_axis_off()
     axes.set_title(title, fontsize=9)
-
-
-def _grey(image: np.ndarray) -> np.ndarray:
-    """Luma as three equal channels."""
-    return np.repeat((image @ [0.299, 0.587, 0.114])[..., None], 3, axis=2)
 
 
 def _columns(panels: int, aspect: float) -> int:
@@ -209,11 +197,4 @@ def _columns(panels: int, aspect: float) -> int:
 
 def _figure(width: float, height: float) -> Figure:
     """A figure of this size in inches that belongs to no global state of matplotlib."""
-    return Figure(figsize=(width, max(height, 2.5)), dpi=_DPI, layout='constrained')
-
-
-def _render(figure: Figure) -> np.ndarray:
-    """The figure as uint8 RGB, with all of its text whatever the shape of its panels."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format='png', bbox_inches='tight', pil_kwargs=dict(compress_level=1))
-    return np.asarray(Image.open(buffer).convert('RGB'))
+    return Figure(figsize=(width, max(height, 2.5)), dpi=DPI, layout='constrained')

@@ -1,14 +1,14 @@
 """From what a forward pass recorded to how often each pixel was computed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
 
 from ..models import SiteRecord
 
-__all__ = ['SiteMap', 'site_maps']
+__all__ = ['SiteMap', 'join_crops', 'kept_share', 'site_maps']
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class SiteMap:
     def title(self) -> str:
         """The site and its numbers in one line."""
         sparsity = '' if self.sparsity is None else f'sparsity {self.sparsity:.2g}, '
-        return f'{self.site}: {sparsity}{self.kept} of {self.units} {self.unit}'
+        packed = '' if self.packed is None else f', {self.packed.mean():.0%} packed'
+        return f'{self.site}: {sparsity}{self.kept} of {self.units} {self.unit}{packed}'
 
 
 def site_maps(
@@ -83,6 +84,45 @@ def site_maps(
         )
         for site, blocks in by_site.items()
     ]
+
+
+def kept_share(maps: Sequence[SiteMap]) -> float:
+    """The fraction of an image that a block computed, as a mean over the blocks of all sites."""
+    return float(sum(site_map.counts.mean() for site_map in maps) / sum(site_map.blocks for site_map in maps))
+
+
+def join_crops(
+    crops: Sequence[Sequence[SiteMap]], corners: Sequence[tuple[int, int]], size: tuple[int, int]
+) -> list[SiteMap]:
+    """The maps of an image that went through the network in overlapping crops.
+
+    Where crops overlap a pixel has the count of the crop that computed it most often. Units are counted as often as
+    they were there, and so once in each crop.
+
+    Args:
+        crops: The maps of each crop, all of the same sites.
+        corners: Top and left pixel of each crop.
+        size: Height and width in pixels of the picture; what crops have beyond it is cut off.
+    """
+    return [_join(of_site, corners, size) for of_site in zip(*crops)]
+
+
+def _join(crops: Sequence[SiteMap], corners: Sequence[tuple[int, int]], size: tuple[int, int]) -> SiteMap:
+    counts = np.zeros(size, dtype=np.int64)
+    packed = None if crops[0].packed is None else np.ones(size, dtype=bool)
+    for crop, (top, left) in zip(crops, corners):
+        place = np.s_[top : top + crop.counts.shape[0], left : left + crop.counts.shape[1]]
+        inside = np.s_[: counts[place].shape[0], : counts[place].shape[1]]
+        np.maximum(counts[place], crop.counts[inside], out=counts[place])
+        if packed is not None:
+            packed[place] &= crop.packed[inside]
+    return replace(
+        crops[0],
+        counts=counts,
+        units=sum(crop.units for crop in crops),
+        kept=sum(crop.kept for crop in crops),
+        packed=packed,
+    )
 
 
 def _packed(

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from sparsevit_mm.models import SiteRecord, SparseSwin
-from sparsevit_mm.visualization import site_maps
+from sparsevit_mm.visualization import SiteMap, kept_share, site_maps
+from sparsevit_mm.visualization.site_map import join_crops
 
 
 def record(kept: list[list[int]], *, grid: tuple[int, int] = (4, 4), shift: int = 0, site: str = 'stage1.pair1'):
@@ -94,6 +95,36 @@ def test_packages_and_counts_of_an_image() -> None:
     own = record([[0, 2, -1]])
     (site,) = site_maps([own], (16, 16))
     assert site.kept == 2 and site.counts.sum() == 128 and site.packed is None
+
+
+def crop(value: int, packed: bool | None = None, size: tuple[int, int] = (4, 4)) -> SiteMap:
+    held = None if packed is None else np.full(size, packed)
+    return SiteMap('block1', 2, np.full(size, value), 'tokens', units=16, kept=8, packed=held)
+
+
+def test_share_of_packages_is_in_the_title() -> None:
+    half = SiteMap('block1', 1, np.zeros((4, 4), int), 'tokens', 16, 0, packed=np.arange(16).reshape(4, 4) < 8)
+    assert half.title == 'block1: 0 of 16 tokens, 50% packed'
+
+
+def test_kept_share_is_a_mean_over_blocks() -> None:
+    assert kept_share([crop(2), crop(1)]) == pytest.approx(0.75)
+
+
+def test_crops_are_joined_at_their_places() -> None:
+    corners = [(0, 0), (0, 2), (2, 0), (2, 2)]
+    values = [(0, True), (1, False), (2, True), (1, True)]
+    (joined,) = join_crops([[crop(*value)] for value in values], corners, (5, 6))
+    assert joined.counts.tolist() == [
+        [0, 0, 1, 1, 1, 1],
+        [0, 0, 1, 1, 1, 1],
+        [2, 2, 2, 2, 1, 1],
+        [2, 2, 2, 2, 1, 1],
+        [2, 2, 2, 2, 1, 1],
+    ]
+    assert (joined.units, joined.kept, joined.blocks) == (64, 32, 2)
+    # Nothing of what some crop computed outside of a package is called packed.
+    assert joined.packed.tolist() == [[j < 2 or i >= 4 or (i >= 2 and j < 2) for j in range(6)] for i in range(5)]
 
 
 def test_mistakes() -> None:

@@ -1,4 +1,4 @@
-"""Hooks of mmengine's runners: sparsity in training, losses of selectors and teachers, logs."""
+"""Hooks of mmengine's runners: sparsity in training, losses of selectors and teachers, logs, pictures."""
 
 from .backbone_freeze_hook import BackboneFreezeHook
 from .distillation_hook import DistillationHook
@@ -6,6 +6,7 @@ from .keep_ratio_loss_hook import KeepRatioLossHook
 from .sparsity_adaptation_hook import SparsityAdaptationHook
 from .sparsity_log_hook import SparsityLogHook
 from .sparsity_schedule_hook import SparsityScheduleHook
+from .sparsity_visualization_hook import SparsityVisualizationHook
 
 __all__ = [
     'BackboneFreezeHook',
@@ -14,4 +15,5 @@ __all__ = [
     'SparsityAdaptationHook',
     'SparsityLogHook',
     'SparsityScheduleHook',
+    'SparsityVisualizationHook',
 ]
