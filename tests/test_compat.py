@@ -1,10 +1,16 @@
-"""A runner's own checkpoint resumes under torch's safe loading, and a crafted file is still refused."""
+"""A runner's own checkpoint resumes under torch's safe loading, and a crafted file is still refused.
 
+And what differs between versions is asked for in one file.
+"""
+
+import ast
+import inspect
 import os
 import pickle
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +19,10 @@ from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from sparsevit_mm import compat
-from sparsevit_mm.compat import allow_mmengine_checkpoints
+from sparsevit_mm.compat import allow_mmengine_checkpoints, load_checkpoint_file
 
 allow_mmengine_checkpoints()
 safe_loading = pytest.mark.skipif(
@@ -94,7 +101,7 @@ def test_a_runner_resumes_from_its_own_checkpoint(tmp_path):
     assert resumed.optim_wrapper.get_lr() == whole.optim_wrapper.get_lr()
     momentum = [next(iter(r.optim_wrapper.optimizer.state.values()))['momentum_buffer'] for r in (whole, resumed)]
     torch.testing.assert_close(*momentum)
-    files = [torch.load(r.message_hub.get_info('last_ckpt'), weights_only=True) for r in (whole, resumed)]
+    files = [load_checkpoint_file(r.message_hub.get_info('last_ckpt')) for r in (whole, resumed)]
     for name, value in files[0]['ema_state_dict'].items():
         torch.testing.assert_close(files[1]['ema_state_dict'][name], value)
 
@@ -104,8 +111,14 @@ def save(obj, path):
     return path
 
 
-@safe_loading
-def test_history_and_numbers_come_back_as_they_were(tmp_path):
+@pytest.fixture(params=['by this torch', 'as before torch 2.4'])
+def load(request, monkeypatch):
+    if request.param == 'as before torch 2.4':
+        monkeypatch.delattr(torch.serialization, 'add_safe_globals', raising=False)
+    return load_checkpoint_file
+
+
+def test_history_and_numbers_come_back_as_they_were(load, tmp_path):
     buffer = HistoryBuffer([1.0, 2.0], [1, 1])
     buffer.update(6.0)
     values = dict(
@@ -116,7 +129,7 @@ def test_history_and_numbers_come_back_as_they_were(tmp_path):
         flag=np.bool_(True),
         grid=np.arange(6, dtype=np.int32).reshape(2, 3),
     )
-    loaded = torch.load(save(values, tmp_path / 'a.pth'), weights_only=True)['extra']
+    loaded = load(save(values, tmp_path / 'a.pth'))['extra']
     assert loaded['buffer'].statistics('mean') == 3 and loaded['buffer'].statistics('min', 2) == 2
     for key in ('best', 'count', 'half', 'flag', 'grid'):
         np.testing.assert_array_equal(loaded[key], values[key])
@@ -168,13 +181,12 @@ def hostile(marker):
     }
 
 
-@safe_loading
 @pytest.mark.parametrize('name', sorted(hostile('x')))
-def test_hostile_files_are_refused(name, tmp_path):
+def test_hostile_files_are_refused(name, load, tmp_path):
     marker = tmp_path / 'marker'
     path = save(hostile(marker)[name], tmp_path / 'bad.pth')
     with pytest.raises(pickle.UnpicklingError):
-        torch.load(path, weights_only=True)
+        load(path)
     assert not marker.exists()
 
 
@@ -204,23 +216,60 @@ FORGED_STATE = b'\x80\x02' + GETATTR + b'}X\x0c\x00\x00\x00__defaults__K\x01sb.'
 POISON = b'\x80\x02' + BUFFER + b'}X\x04\x00\x00\x00meanK\x01sb.'
 WRITE_INTO_CLASS = b'\x80\x02' + BUFFER + b'X\x04\x00\x00\x00meanK\x01s.'
 NEW_TYPE = b'\x80\x02cnumpy.dtypes\nFloat64DType\n(\x89\x88tR.'
+NO_DICT = b'\x80\x02' + BUFFER + b')\x81K\x01K\x02s.'
 
 
-@safe_loading
-@pytest.mark.parametrize('data', [REBIND, FORGED_STATE, POISON, WRITE_INTO_CLASS, NEW_TYPE])
-def test_crafted_pickle_code_is_refused(data, tmp_path):
+@pytest.mark.parametrize('data', [REBIND, FORGED_STATE, POISON, WRITE_INTO_CLASS, NEW_TYPE, NO_DICT])
+def test_crafted_pickle_code_is_refused(data, load, tmp_path):
     before = dict(HistoryBuffer.__dict__)
     with pytest.raises(Exception) as error:  # torch 2.13 wraps what numpy and Python raise, older ones do not
-        torch.load(write_checkpoint(tmp_path / 'bad.pth', data), weights_only=True)
+        load(write_checkpoint(tmp_path / 'bad.pth', data))
     assert isinstance(error.value, (pickle.UnpicklingError, TypeError, AttributeError))
     assert dict(HistoryBuffer.__dict__) == before
     assert 'evil' not in HistoryBuffer.__init__.__globals__
 
 
+def forks_loader(file, map_location=None, weights_only=None):
+    """As the forks' mmengine reads: what torch refuses is read without any check."""
+    try:
+        return torch.load(file, map_location=map_location, weights_only=True if weights_only is None else weights_only)
+    except pickle.UnpicklingError:
+        return torch.load(file, map_location=map_location, weights_only=False)
+
+
 @safe_loading
-def test_number_types_of_a_file_cannot_be_changed(tmp_path):
+def test_loader_of_the_forks_refuses_what_torch_refuses(tmp_path, monkeypatch):
+    marker = tmp_path / 'marker'
+    bad, good = save(hostile(marker)['system'], tmp_path / 'bad.pth'), save(dict(loss=1.0), tmp_path / 'good.pth')
+    monkeypatch.setattr(mmengine_checkpoint, '_safe_torch_load', forks_loader, raising=False)
+    mmengine_checkpoint._safe_torch_load(bad)
+    assert marker.exists()
+    marker.unlink()
+    allow_mmengine_checkpoints()
+    read = mmengine_checkpoint._safe_torch_load
+    with pytest.raises(pickle.UnpicklingError):
+        read(bad)
+    assert not marker.exists()
+    assert read(good, map_location='cpu')['extra'] == dict(loss=1.0)
+    read(bad, weights_only=False)
+    assert marker.exists(), 'who asks for it by name still gets it'
+
+
+@safe_loading
+@pytest.mark.parametrize('name', ['system', 'globals', 'init', 'object array', 'another owner'])
+def test_loader_of_this_mmengine_refuses_hostile_files(name, tmp_path):
+    if inspect.signature(torch.load).parameters['weights_only'].default is False:
+        pytest.skip('torch before 2.6 reads anything for mmengine')
+    marker = tmp_path / 'marker'
+    path = save(hostile(marker)[name], tmp_path / 'bad.pth')
+    with pytest.raises(pickle.UnpicklingError):
+        mmengine_checkpoint.CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
+    assert not marker.exists()
+
+
+def test_number_types_of_a_file_cannot_be_changed(load, tmp_path):
     """The state that a pickle sets on a dtype must not reach the type that everyone shares."""
-    torch.load(save(np.ones(2, '>f8'), tmp_path / 'a.pth'), weights_only=True)
+    load(save(np.ones(2, '>f8'), tmp_path / 'a.pth'))
     assert np.dtype('f8').isnative and np.dtype('f8').itemsize == 8
 
 
@@ -240,3 +289,56 @@ def test_importing_compat_needs_neither_torch_nor_mmengine():
     code = "import sys; import importlib.util as u; s = u.spec_from_file_location('c', sys.argv[1])\n"
     code += "m = u.module_from_spec(s); s.loader.exec_module(m); assert 'torch' not in sys.modules, 'torch'"
     subprocess.run([sys.executable, '-c', code, compat.__file__], check=True)
+
+
+# ---------------------------------------------------------------- what torch has
+
+
+def test_compilation_is_seen():
+    def function(x):
+        return x + 1 if compat.is_compiling() else x
+
+    assert function(torch.zeros(1)) == 0
+    assert torch.compile(function, backend='eager', fullgraph=True)(torch.zeros(1)) == 1
+    torch._dynamo.reset()
+
+
+def test_compilations_are_limited_by_the_option_of_this_torch():
+    from torch._dynamo import config
+
+    name = compat.compilation_limit_option()
+    with config.patch({name: 1}):
+        assert getattr(config, name) == 1
+    assert getattr(config, name) > 1
+
+
+def test_operators_that_this_torch_lacks_are_left_out():
+    assert compat.aten_operators({'mm': 1, 'no_such_operator': 2}) == {torch.ops.aten.mm: 1}
+
+
+def asks_for_versions(path: Path) -> list[str]:
+    """Where a file asks what version torch or an mm package has, or whether it has something."""
+    tree = ast.parse(path.read_text())
+    foreign = {'torch'}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and not node.level and (node.module or '').startswith(('torch', 'mm')):
+            foreign |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            foreign |= {alias.asname or alias.name for alias in node.names if alias.name.startswith(('torch', 'mm'))}
+    found = []
+    for node in ast.walk(tree):
+        asks = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'hasattr'
+        asks = asks and ast.unparse(node.args[0]).partition('.')[0] in foreign
+        compares = isinstance(node, ast.Compare) and '__version__' in ast.unparse(node)
+        parses = isinstance(node, ast.Name) and node.id in ('digit_version', 'parse_version', 'TORCH_VERSION')
+        if asks or compares or parses:
+            found.append(f'{path.name}:{node.lineno}: {ast.unparse(node)}')
+    return found
+
+
+def test_nothing_else_asks_for_versions(tmp_path):
+    package = Path(compat.__file__).parent
+    assert asks_for_versions(package / 'compat.py')
+    others = [path for path in package.rglob('*.py') if path.name != 'compat.py' and '.mim' not in path.parts]
+    found = [line for path in others for line in asks_for_versions(path)]
+    assert not found, 'move it to compat.py'

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Make .venv in the project root, or complete it, or find in a second that nothing is to do.
 #
-#     bash tools/setup_env.sh
+#     bash tools/setup_env.sh [--stack NAME]
 #
 # quickstart.sh and run_tests.sh call this first. It needs Python 3.10-3.12 and, once, a C++ compiler: mmcv has no
 # wheel on PyPI, so its operators are compiled here and the wheel is kept for the next environment.
 #
+# --stack NAME         other versions of the packages, in .venv-NAME; requirements/stacks/README.md says which there are
 # PYTHON               the Python to make .venv from (default: python3)
 # SPARSEVIT_MM_TORCH   which torch: words of a pip install command ("torch==2.8.0 --index-url ..."), the path of a
 #                      wheel, or "installed" for the one that PYTHON already has. A torch in .venv is never replaced.
@@ -15,12 +16,10 @@
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-VENV=$ROOT/.venv
-PY=$VENV/bin/python
-STAMP=$VENV/.sparsevit_mm
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/sparsevit_mm
 REQUIREMENTS=$ROOT/requirements
 BASE_PYTHON=${PYTHON:-python3}
+INSTALLED=(build runtime det seg det3d_env search postgres export dev) # files of requirements/, and then mmdet3d
 JOB=
 
 say() { printf '[set-up %3ds] %s\n' "$SECONDS" "$*"; }
@@ -32,21 +31,79 @@ fail() {
     exit 1
 }
 
+# ---------------------------------------------------------------- which packages, and where
+
+choose_stack() {
+    STACK=upstream
+    case ${1:-} in
+    '') ;;
+    --stack=*) STACK=${1#--stack=} ;;
+    --stack) STACK=${2:-} && shift ;;
+    *) fail "$1 is no option." 'bash tools/setup_env.sh [--stack NAME]' ;;
+    esac
+    if [ "$#" -gt 1 ]; then fail "$2 is one word too many." 'bash tools/setup_env.sh [--stack NAME]'; fi
+    OVERLAY=$REQUIREMENTS/stacks/$STACK
+    VENV=$ROOT/.venv-$STACK
+    if [ "$STACK" = upstream ]; then
+        VENV=$ROOT/.venv
+    elif [ -z "$STACK" ] || [ "${STACK##*/}" != "$STACK" ] || [ ! -f "$OVERLAY/constraints.txt" ]; then
+        fail "there is no stack '$STACK'. These are: upstream $(stacks)" "requirements/stacks/README.md says how to define one."
+    fi
+    PY=$VENV/bin/python
+    STAMP=$VENV/.sparsevit_mm
+    MMCV_PIN=$(pins | awk '/^[a-z0-9-]*mmcv==/ && !found { print; found = 1 }')
+    MMCV_NAME=${MMCV_PIN%%==*}
+    MMCV=${MMCV_PIN##*==}
+}
+
+stacks() {
+    find "$REQUIREMENTS/stacks" -mindepth 2 -name constraints.txt | sed 's|/constraints.txt$||; s|.*/||' | sort | xargs
+}
+
+# A requirement file by its name: a stack has its own, or the common one.
+requirements_of() {
+    if [ -f "$OVERLAY/$1.txt" ]; then echo "$OVERLAY/$1.txt"; else echo "$REQUIREMENTS/$1.txt"; fi
+}
+
+# The versions of this stack: its own pins first, then the common ones of every other package.
+pins() {
+    if [ ! -f "$OVERLAY/constraints.txt" ]; then
+        cat "$REQUIREMENTS/constraints.txt"
+        return
+    fi
+    awk '/^[[:space:]]*(#|$)/ { next }
+        { name = tolower($0); sub(/[^a-z0-9._-].*/, "", name); gsub(/[._]+/, "-", name) }
+        FILENAME == ARGV[1] { own[name] = 1; print; next }
+        !(name in own)' "$OVERLAY/constraints.txt" "$REQUIREMENTS/constraints.txt"
+}
+
+packages_in() { sed -n 's/^\([A-Za-z0-9][A-Za-z0-9._-]*\).*/\1/p' "$(requirements_of "$1")"; }
+
+has_mmdet3d() { [ -n "$(packages_in det3d_env)" ]; }
+
+mm_packages() {
+    echo "$MMCV_NAME"
+    packages_in det
+    packages_in seg
+    if has_mmdet3d; then echo mmdet3d; fi
+}
+
 # ---------------------------------------------------------------- is there anything to do?
 
 # One line that changes when something has to be installed: files, place, interpreter, torch and what is there.
 fingerprint() {
-    "$PY" -I - "$ROOT" <<'PYTHON'
+    "$PY" -I - "$ROOT" "$STACK" "$(mm_packages)" <<'PYTHON'
 import hashlib, sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-root = Path(sys.argv[1])
+root, stack, names = Path(sys.argv[1]), sys.argv[2], sys.argv[3].split()
 digest = hashlib.sha256(f'{root} {sys.version}'.encode())
-for path in (*sorted((root / 'requirements').glob('*.txt')), root / 'setup.py', root / 'tools' / 'setup_env.sh'):
+requirements = root / 'requirements'
+files = [*sorted(requirements.glob('*.txt')), *sorted((requirements / 'stacks' / stack).glob('*.txt'))]
+for path in (*files, root / 'setup.py', root / 'tools' / 'setup_env.sh'):
     digest.update(path.read_bytes())
-for name in ('torch', 'mmcv', 'mmengine', 'mmdet', 'mmsegmentation', 'mmdet3d', 'optuna', 'pytest', 'pytest-xdist',
-             'sparsevit_mm'):
+for name in ('torch', *names, 'optuna', 'pytest', 'pytest-xdist', 'sparsevit_mm'):
     try:
         digest.update(f'{name}{version(name)}'.encode())
     except PackageNotFoundError:
@@ -93,8 +150,8 @@ check_compiler() {
     local python=$BASE_PYTHON cxx tag
     if [ -x "$PY" ]; then python=$PY; fi
     tag=$("$python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
-    if compgen -G "$CACHE/wheels/mmcv$MMCV-$tag-*/*.whl" >/dev/null; then return; fi
-    if [ -x "$PY" ] && "$PY" -c 'import mmcv._ext' 2>/dev/null; then return; fi
+    if compgen -G "$CACHE/wheels/$MMCV_NAME$MMCV-$tag-*/*.whl" >/dev/null; then return; fi
+    if [ -x "$PY" ] && mmcv_works; then return; fi
     require_compiler "$python"
 }
 
@@ -222,6 +279,7 @@ make_venv() {
     say "making $VENV with $("$BASE_PYTHON" --version 2>&1)"
     if [ "${SPARSEVIT_MM_TORCH:-}" = installed ]; then options=(--system-site-packages); fi
     "$BASE_PYTHON" -m venv ${options[@]+"${options[@]}"} "$VENV"
+    echo '*' >"$VENV/.gitignore"
 }
 
 torch_version() { "$PY" -c 'import torch; print(torch.__version__)' 2>/dev/null; }
@@ -235,7 +293,7 @@ install_torch() {
     case $choice in
     '')
         install_step 'installing torch; its default build may bring CUDA libraries of some GB' \
-            -r "$REQUIREMENTS/torch.txt"
+            -r "$(requirements_of torch)"
         ;;
     installed)
         fail "SPARSEVIT_MM_TORCH=installed, but $VENV does not see a torch." "Remove that folder and run this again."
@@ -253,7 +311,7 @@ install_torch() {
 
 # Which operators mmcv gets, and the name under which its wheel is kept.
 mmcv_key() {
-    "$PY" - "$MMCV" "${MMCV_CPU_ONLY:-0}" <<'PYTHON'
+    "$PY" - "$MMCV_NAME$MMCV" "${MMCV_CPU_ONLY:-0}" <<'PYTHON'
 import os, sys, sysconfig
 import torch
 from torch.utils.cpp_extension import CUDA_HOME
@@ -268,16 +326,21 @@ if sys.argv[2] != '1' and (torch.cuda.is_available() or os.environ.get('FORCE_CU
     else:
         kind = 'cu' + torch.version.cuda.replace('.', '')
 machine = sysconfig.get_platform().replace('.', '_')
-print(f'mmcv{sys.argv[1]}-cp{sys.version_info[0]}{sys.version_info[1]}-torch{torch.__version__}-{kind}-{machine}')
+print(f'{sys.argv[1]}-cp{sys.version_info[0]}{sys.version_info[1]}-torch{torch.__version__}-{kind}-{machine}')
 PYTHON
 }
 
 mmcv_works() {
-    "$PY" -W ignore - <<'PYTHON' 2>/dev/null
+    # In .venv any mmcv that the mm packages take may be there already, as from mim.
+    "$PY" -W ignore - "$STACK" "$MMCV_NAME" "$MMCV" <<'PYTHON' 2>/dev/null
 import sys
+from importlib.metadata import version
 import mmcv._ext
 from mmengine.utils import digit_version
-sys.exit(not digit_version('2.0.0rc4') <= digit_version(mmcv.__version__) < digit_version('2.2.0'))
+stack, name, pin = sys.argv[1:]
+if stack == 'upstream':
+    sys.exit(not digit_version('2.0.0rc4') <= digit_version(mmcv.__version__) < digit_version('2.2.0'))
+sys.exit(version(name) != pin)
 PYTHON
 }
 
@@ -298,16 +361,16 @@ fetch_mmcv() {
     local sdist=$1 scratch
     if [ -f "$sdist" ]; then return; fi
     scratch=$(mktemp -d "$CACHE/build/.download.XXXXXX")
-    run_step "downloading the source of mmcv $MMCV" "$CACHE/build/download.log" "$PY" -m pip download \
-        --disable-pip-version-check --progress-bar off --no-deps --no-binary mmcv --no-build-isolation \
-        -d "$scratch" "mmcv==$MMCV" || fail 'the source of mmcv could not be downloaded.' 'Run the same command again when the network is back.'
-    mv "$scratch/mmcv-$MMCV.tar.gz" "$sdist"
+    run_step "downloading the source of $MMCV_NAME $MMCV" "$CACHE/build/download.log" "$PY" -m pip download \
+        --disable-pip-version-check --progress-bar off --no-deps --no-binary "$MMCV_NAME" --no-build-isolation \
+        -d "$scratch" "$MMCV_PIN" || fail "the source of $MMCV_NAME could not be downloaded." 'Run the same command again when the network is back.'
+    mv "$scratch"/*.tar.gz "$sdist"
     rm -rf "$scratch"
 }
 
 # Everything lies in the cache: ninja goes on after an interruption with the files that are not compiled yet.
 build_mmcv() {
-    local key=$1 build=$CACHE/build/$1 sdist=$CACHE/build/mmcv-$MMCV.tar.gz log=$CACHE/build/$1.log
+    local key=$1 build=$CACHE/build/$1 sdist=$CACHE/build/$MMCV_NAME-$MMCV.tar.gz log=$CACHE/build/$1.log
     require_compiler "$PY"
     mkdir -p "$CACHE/build" "$CACHE/wheels"
     fetch_mmcv "$sdist"
@@ -319,7 +382,7 @@ build_mmcv() {
     fi
     rm -rf "$build/dist"
     : >"$log"
-    run_step "compiling mmcv $MMCV with $CXX, $(jobs_at_once) files at once; once on this machine, some 5 to 20 minutes" \
+    run_step "compiling $MMCV_NAME $MMCV with $CXX, $(jobs_at_once) files at once; once on this machine, some 5 to 20 minutes" \
         "$log" compile_mmcv "$build" "$key" || fail 'mmcv could not be compiled.' \
         'Killed, or out of memory: run it again with MAX_JOBS=1; it goes on where it was.' \
         'CUDA: MMCV_CPU_ONLY=1 compiles for the CPU only, and the README shows how to take a ready mmcv by mim.' \
@@ -331,7 +394,7 @@ build_mmcv() {
 }
 
 compile_mmcv() {
-    cd "$1/mmcv-$MMCV" || return
+    cd "$1"/*"mmcv-$MMCV" || return # a name in a source archive has _ where the package has -
     export MMCV_WITH_OPS=1 FORCE_CUDA=0 MAX_JOBS
     MAX_JOBS=$(jobs_at_once)
     case $2 in
@@ -352,25 +415,28 @@ PYTHON
 
 install_rest() {
     local torch_pin=$VENV/torch-constraint.txt name files=()
-    echo "torch==$(torch_version)" >"$torch_pin"
-    for name in build runtime det seg det3d_env search postgres export dev; do files+=(-r "$REQUIREMENTS/$name.txt"); done
-    install_step 'installing mmdet, mmseg and the rest' -c "$REQUIREMENTS/constraints.txt" -c "$torch_pin" "${files[@]}"
-    install_step 'installing mmdet3d' --no-deps -c "$REQUIREMENTS/constraints.txt" mmdet3d
+    # The version of the package: torch.__version__ may have +cu at its end where that has not.
+    "$PY" -c 'from importlib.metadata import version; print("torch==" + version("torch"))' >"$torch_pin"
+    for name in "${INSTALLED[@]}"; do files+=(-r "$(requirements_of "$name")"); done
+    install_step 'installing mmdet, mmseg and the rest' -c "$VENV/constraints.txt" -c "$torch_pin" "${files[@]}"
+    if has_mmdet3d; then install_step 'installing mmdet3d' --no-deps -c "$VENV/constraints.txt" mmdet3d; fi
     install_mmcv
     install_step 'installing this project' --no-deps --no-build-isolation --no-index -e "$ROOT"
 }
 
 check_imports() {
+    local modules='mmcv.ops, mmdet.utils, mmseg.utils, optuna, sparsevit_mm'
+    if has_mmdet3d; then modules="mmdet3d.utils, $modules"; fi
     say 'checking that all of it imports together'
-    "$PY" -W ignore -c 'import mmcv.ops, mmdet.utils, mmseg.utils, mmdet3d.utils, optuna, sparsevit_mm' >>"$VENV/setup.log" 2>&1 || {
+    "$PY" -W ignore -c "import $modules" >>"$VENV/setup.log" 2>&1 || {
         tail -n 15 "$VENV/setup.log" >&2
         fail 'the environment is installed, but does not import (see above).' "Make it anew: rm -rf $VENV, and run this again."
     }
 }
 
 main() {
+    choose_stack "$@"
     if all_there; then return; fi
-    MMCV=$(sed -n 's/^mmcv==//p' "$REQUIREMENTS/constraints.txt")
     check_python
     check_torch_choice
     check_compiler
@@ -382,7 +448,8 @@ main() {
     rm -f "$STAMP"
     make_venv
     : >"$VENV/setup.log"
-    install_step 'installing what the build of mmcv needs' -c "$REQUIREMENTS/constraints.txt" -r "$REQUIREMENTS/build.txt"
+    pins >"$VENV/constraints.txt"
+    install_step 'installing what the build of mmcv needs' -c "$VENV/constraints.txt" -r "$(requirements_of build)"
     install_torch
     install_rest
     check_imports
@@ -391,4 +458,4 @@ main() {
     say "$VENV is ready"
 }
 
-main "$@"
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then main "$@"; fi

@@ -131,7 +131,8 @@ def check_together(
         asked = '--train' if training else f'--dtype {dtype}'
         raise ValueError(f'backend {ONNXRUNTIME} runs a forward in float32: leave out {asked}.')
     if whole_model and (training or roof or tuple(modes) != ('eager',)):
-        asked = '--train' if training else '--roof' if roof else f'anything but mode eager, so {" ".join(modes)},'
+        mode = f'--backend {ONNXRUNTIME}' if ONNXRUNTIME in modes else f'--mode {" ".join(modes)}'
+        asked = '--train' if training else '--roof' if roof else mode
         raise ValueError(f'{asked} is for the backbone alone: leave out --whole-model.')
     if training and roof:
         raise ValueError('--roof is of a forward: leave it out with --train.')

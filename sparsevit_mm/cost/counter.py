@@ -3,10 +3,10 @@
 import math
 from collections.abc import Callable
 
-import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..compat import aten_operators
 from .conditions import check_image_shape, measuring, random_images
 
 __all__ = ['count_executed_macs', 'measure_macs']
@@ -59,10 +59,7 @@ def count_executed_macs(call: Callable[[], object]) -> int:
     Matrix products, attention and convolutions count, one MAC for a multiplication with its addition. Norms,
     softmax, activations and sums do not, nor do operators of compiled extensions (NMS, RoIAlign).
     """
-    formulas = {
-        getattr(torch.ops.aten, name): flops for name, flops in _MISSED.items() if hasattr(torch.ops.aten, name)
-    }
-    with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
+    with FlopCounterMode(display=False, custom_mapping=aten_operators(_MISSED)) as counter:
         call()
     return counter.get_total_flops() // 2
 

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ..compat import compilation_limit_option
+
 __all__ = ['BACKENDS', 'MODES', 'MODE_NOTES', 'ONNXRUNTIME', 'check_modes', 'in_mode', 'many_compilations']
 
 ONNXRUNTIME = 'onnxruntime'
@@ -68,6 +70,5 @@ def many_compilations() -> Iterator[None]:
     """Let Dynamo compile a backbone at as many sparsities as a benchmark has rows, for a while."""
     from torch._dynamo import config
 
-    name = 'recompile_limit' if hasattr(config, 'recompile_limit') else 'cache_size_limit'
-    with config.patch({name: COMPILATIONS}):
+    with config.patch({compilation_limit_option(): COMPILATIONS}):
         yield

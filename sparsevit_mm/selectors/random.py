@@ -3,6 +3,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..compat import has_custom_operators
 from ..ops import IndexCache, WindowGrid
 from ..registry import MODELS
 from .base import Selector
@@ -48,8 +49,8 @@ def _permutation(seed: int, count: int, device: torch.device) -> Tensor:
 
 
 def _register_traced_permutation() -> Callable[[int, int, torch.device], Tensor] | None:
-    """The same as an operator: ``torch.compile`` takes no generator into a graph. ``None`` before torch 2.4."""
-    if not hasattr(torch.library, 'custom_op'):
+    """The same as an operator, if torch has such: ``torch.compile`` takes no generator into a graph."""
+    if not has_custom_operators():
         return None
     permutations = IndexCache()
 

@@ -10,6 +10,7 @@ from mmengine.model import ModuleList
 from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
 
+from ...compat import before_loading
 from ...ops import as_numbers
 from ...registry import MODELS
 from ..checkpoints_pit import fit_pit_positions, load_pit_backbone
@@ -200,7 +201,7 @@ class PrunedPiT(SparseBackbone):
             self.pools.append(HeadPooling(before, after))
         for i in self.out_indices:
             self.add_module(f'norm{i}', build_norm_layer(norm_cfg, channels[i])[1])
-        self.register_load_state_dict_pre_hook(fit_pit_positions)
+        before_loading(self, fit_pit_positions)
         self._freeze_stages()
         self.sparsity = sparsity
         self.chunk_rows = chunk_rows

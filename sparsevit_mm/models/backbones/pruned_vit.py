@@ -8,6 +8,7 @@ from mmengine.model import ModuleList
 from mmengine.model.weight_init import constant_init, kaiming_init, trunc_normal_
 from torch import Tensor, nn
 
+from ...compat import before_loading
 from ...ops import channels_last
 from ...registry import MODELS
 from ...sparsity import SparsityLayout
@@ -197,7 +198,7 @@ class PrunedViT(SparseBackbone):
             unfold,
             adaptive=counts == 'adaptive',
         )
-        self.register_load_state_dict_pre_hook(fit_vit_positions)
+        before_loading(self, fit_vit_positions)
         self._freeze()
         self.sparsity = sparsity
         self.chunk_rows = chunk_rows

@@ -9,6 +9,7 @@ from mmengine.model import ModuleList
 from mmengine.model.weight_init import constant_init, trunc_normal_, trunc_normal_init
 from torch import Tensor, nn
 
+from ...compat import before_loading
 from ...ops import as_numbers, channels_last
 from ..checkpoints import fit_swin_tables, load_swin_backbone
 from ..layers import FoldPatchMerging, WindowAttention, norm_to_map
@@ -153,7 +154,7 @@ class SwinBody(SparseBackbone):
             self.stages.append(build_stage(i, blocks, merging))
         for i in self.out_indices:
             self.add_module(f'norm{i}', build_norm_layer(norm_cfg, self.num_features[i])[1])
-        self.register_load_state_dict_pre_hook(fit_swin_tables)
+        before_loading(self, fit_swin_tables)
         self.chunk_rows = chunk_rows
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
