@@ -8,7 +8,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE = 'sparsevit_mm'
-EXTRAS = ('det', 'seg', 'det3d', 'search', 'postgres', 'export', 'dev')
+EXTRAS = ('det', 'seg', 'det3d', 'search', 'postgres', 'export', 'demo', 'dev')
 MIM_ENTRIES = ('configs', 'tools', 'model-index.yml')
 
 

@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[1] / 'sparsevit_mm'
 
 # Lower layers first; a module may import from its own layer and from those before it.
 LAYERS = [
-    {'version', 'registry', 'sparsity', 'budget', 'compat', 'config', 'distributed', 'pipelines', 'precision'},
+    {'version', 'registry', 'sparsity', 'budget', 'compat', 'restricted_pickle', 'config', 'distributed', 'pipelines'}
+    | {'precision'},
     {'ops'},
     {'selectors'},
     {'models'},
@@ -20,7 +21,7 @@ LAYERS = [
     {'datasets', 'evaluation', 'visualization', 'search'},
     {'engine'},
     {'runs'},
-    {'cli', 'quickstart', '__init__'},
+    {'cli', 'demo', 'experiments', 'quickstart', '__init__'},
 ]
 
 

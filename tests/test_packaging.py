@@ -1,4 +1,4 @@
-"""What a wheel carries, that the tree stays clean, and that the code is formatted."""
+"""What a wheel carries, what the set-up says, that the tree stays clean, and that the code is formatted."""
 
 import ast
 import os
@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = ('det', 'seg', 'det3d', 'search', 'postgres', 'export', 'dev')
+EXTRAS = ('det', 'seg', 'det3d', 'search', 'postgres', 'export', 'demo', 'dev')
 SOURCES = ('sparsevit_mm', 'configs', 'tools', 'requirements')
 FILES = ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'LICENSE', 'README.md', 'model-index.yml')
 
@@ -110,23 +110,6 @@ def lines_of(name):
     return [Requirement(line) for line in text if line and not line.startswith('#')]
 
 
-@pytest.mark.parametrize('python', ['3.10', '3.11', '3.12'])
-def test_pins_satisfy_every_range(python):
-    """One version a package and Python, and inside the range that the extra asks for."""
-    pins = {}
-    for pin in lines_of('constraints'):
-        if pin.marker is None or pin.marker.evaluate(dict(python_version=python)):
-            name = pin.name.lower().replace('_', '-')
-            assert name not in pins, f'{name} is pinned twice for Python {python}'
-            pins[name] = next(iter(pin.specifier)).version
-    for group in ('build', 'runtime', 'mminstall', 'det3d_env', *EXTRAS):
-        for wanted in lines_of(group):
-            if wanted.name != 'torch':  # chosen apart
-                pin = pins[wanted.name.lower().replace('_', '-')]
-                assert wanted.specifier.contains(pin), f'{group}.txt wants {wanted}, the pin is {pin}'
-    assert lines_of('torch')[0].specifier.contains('2.13.0')
-
-
 def test_optional_packages_are_in_the_extras():
     """What the package imports from outside is in one of the requirement files."""
     known = {
@@ -135,7 +118,7 @@ def test_optional_packages_are_in_the_extras():
         for requirement in lines_of(group)
     }
     names = {'cv2': 'mmengine', 'mmseg': 'mmsegmentation', 'skimage': 'scikit-image', 'sklearn': 'scikit-learn'}
-    brought = {'mmpretrain', 'sqlalchemy', 'setuptools', 'psutil', 'scipy', 'pil', 'mpl-toolkits'}
+    brought = {'mmpretrain', 'sqlalchemy', 'starlette', 'setuptools', 'psutil', 'scipy', 'pil', 'mpl-toolkits'}
     for path in (ROOT / 'sparsevit_mm').rglob('*.py'):
         if '.mim' in path.parts:
             continue
@@ -149,7 +132,8 @@ def test_optional_packages_are_in_the_extras():
 
 
 def test_no_registry_host_is_named():
-    for path in (*(ROOT / 'requirements').iterdir(), *(ROOT / 'tools').glob('*.sh'), ROOT / 'setup.py'):
+    files = [path for path in (ROOT / 'requirements').rglob('*') if path.is_file()]
+    for path in (*files, *(ROOT / 'tools').glob('*.sh'), ROOT / 'setup.py'):
         text = path.read_text()
         assert 'pypi.org' not in text and 'pythonhosted' not in text and 'download.pytorch' not in text, path
 
@@ -166,13 +150,13 @@ def bare(tmp_path):
     for name in ('tools', 'requirements'):
         shutil.copytree(ROOT / name, tmp_path / 'project' / name)
 
-    def set_up(**variables):
+    def set_up(*words, **variables):
         env = {k: v for k, v in os.environ.items() if k not in ('CXX', 'SPARSEVIT_MM_TORCH')}
         env |= dict(XDG_CACHE_HOME=str(tmp_path / 'cache')) | variables
-        command = ['bash', str(tmp_path / 'project' / 'tools' / 'setup_env.sh')]
+        command = ['bash', str(tmp_path / 'project' / 'tools' / 'setup_env.sh'), *words]
         done = subprocess.run(command, env=env, capture_output=True, text=True)
         assert done.returncode == 1 and 'set-up stopped' in done.stderr
-        assert not (tmp_path / 'project' / '.venv').exists() and not (tmp_path / 'cache').exists()
+        assert not list((tmp_path / 'project').glob('.venv*')) and not (tmp_path / 'cache').exists()
         return done.stderr
 
     return set_up
@@ -200,6 +184,13 @@ def test_set_up_without_the_promised_torch_stops(bare, tmp_path):
     blind.write_text(f'#!/bin/sh\ncase "$*" in *"import torch"*) exit 1;; esac\nexec {sys.executable} "$@"\n')
     blind.chmod(0o755)
     assert 'cannot import torch' in bare(PYTHON=str(blind), SPARSEVIT_MM_TORCH='installed')
+
+
+def test_set_up_names_the_stacks(bare):
+    assert "no stack 'nope'. These are: upstream oldest onedl" in bare('--stack', 'nope')
+    assert "no stack '../stacks/onedl'" in bare('--stack=../stacks/onedl')
+    assert '--stacks is no option' in bare('--stacks', 'onedl')
+    assert 'extra is one word too many' in bare('--stack', 'onedl', 'extra')
 
 
 def test_scripts_are_valid_shell():

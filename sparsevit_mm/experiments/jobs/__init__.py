@@ -1,0 +1,1 @@
+"""What runs do, one function a kind, each in a process of its own."""

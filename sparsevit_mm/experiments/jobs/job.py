@@ -1,0 +1,99 @@
+"""What a process of its own is told to do, and the folder that it does it in."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..process import end_with_parent
+from ..values import as_file, from_json, to_json
+
+__all__ = ['CONFIG_FILE', 'JOB_FILE', 'RESULT_FILE', 'Job', 'read_result', 'write_whole']
+
+JOB_FILE, CONFIG_FILE, RESULT_FILE = 'job.json', 'config.py', 'result.json'
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run with all of its values known.
+
+    Args:
+        kind: What is to be done.
+        project: Folder with ``tools`` and ``configs``.
+        root: Folder of the suite.
+        folder: Of the run, with its config; whatever it leaves goes there.
+        options: Of the kind.
+        seed: None where the run has none.
+        device: ``cpu`` or ``cuda``.
+        threads: Intra-op threads of torch that latencies are measured with; None for torch's own number.
+    """
+
+    kind: str
+    project: Path
+    root: Path
+    folder: Path
+    options: Mapping[str, Any]
+    seed: int | None
+    device: str
+    threads: int | None
+
+    @property
+    def config(self) -> Path:
+        """The config of the run."""
+        return self.folder / CONFIG_FILE
+
+    def file(self, path: Path) -> dict[str, str]:
+        """A file as a value of the run."""
+        return as_file(path, self.root)
+
+    def save(self) -> None:
+        """Write it for :meth:`load`."""
+        options = to_json(dict(self.options))
+        paths = {name: str(getattr(self, name)) for name in ('project', 'root', 'folder')}
+        values = {'kind': self.kind, **paths, 'options': options, 'seed': self.seed}
+        write_whole(self.folder / JOB_FILE, {**values, 'device': self.device, 'threads': self.threads})
+
+    @classmethod
+    def load(cls, path: Path) -> 'Job':
+        """The job of a file."""
+        values = json.loads(path.read_text())
+        values['options'] = from_json(values['options'])
+        return cls(**{**values, **{name: Path(values[name]) for name in ('project', 'root', 'folder')}})
+
+    def tool(self, name: str, words: Sequence[str]) -> None:
+        """Run one of the project's tools; what it says goes where this process writes.
+
+        Raises:
+            SystemExit: If it fails; what it has said tells why.
+            ValueError: If it was killed.
+        """
+        command = [sys.executable, '-W', 'ignore', str(self.project / 'tools' / name), *words]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, preexec_fn=end_with_parent if sys.platform == 'linux' else None
+        )
+        if done.returncode < 0:
+            likely = ', most likely for memory' if done.returncode == -9 else ''
+            raise ValueError(f'tools/{name} was killed by signal {-done.returncode}{likely}')
+        if done.returncode:
+            raise SystemExit(done.returncode)
+
+
+def write_whole(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON file that is there as a whole or not at all."""
+    beside = path.with_name(f'.{path.name}.{os.getpid()}')
+    beside.write_text(json.dumps(values, indent=1) + '\n')
+    with beside.open() as file:
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """What a process has left in the folder of its run, None if it has not come to its end."""
+    try:
+        return json.loads((folder / RESULT_FILE).read_text())
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,6 @@
+"""Tables, plots and a document made from files of results."""
+
+from .document import Chapter, read_chapter, write_document
+from .table import rich_rows
+
+__all__ = ['Chapter', 'read_chapter', 'rich_rows', 'write_document']

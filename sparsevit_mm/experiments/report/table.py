@@ -1,0 +1,93 @@
+"""Rows as a table, for Markdown and for a terminal."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from statistics import mean
+from typing import TYPE_CHECKING
+
+from .claims import Verdict
+from .rows import ResultRow
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ['claims_markdown', 'rich_rows', 'rows_markdown']
+
+NOTHING = '–'
+LEFT = 1  # columns on the left
+
+
+def rows_markdown(rows: Sequence[ResultRow], metric: str) -> str:
+    """A Markdown table.
+
+    Args:
+        rows: What is in it.
+        metric: Head of the column of the metric.
+    """
+    head, *lines = _cells(rows, metric)
+    return '\n'.join([_joined(head), _rule(len(head)), *map(_joined, lines)])
+
+
+def rich_rows(rows: Sequence[ResultRow], metric: str, title: str) -> 'Table':
+    """The same for a terminal."""
+    from rich.table import Table
+
+    head, *lines = _cells(rows, metric)
+    table = Table(title=title)
+    for number, column in enumerate(head):
+        table.add_column(column, justify='left' if number < LEFT else 'right')
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
+def claims_markdown(verdicts: Iterable[Verdict]) -> str:
+    """What holds, with the differences of the seeds."""
+    lines = ['| claim | at | difference wanted | found, mean | seeds | |', '|---|--:|--:|--:|--:|---|']
+    for verdict in verdicts:
+        claim = verdict.claim
+        cells = (
+            claim.text,
+            NOTHING if claim.budget is None else f'{claim.budget:.0%}',
+            f'≥ {signed(claim.least)}',
+            NOTHING if verdict.mean is None else signed(verdict.mean),
+            ', '.join(map(signed, verdict.differences)) or NOTHING,
+            f'**{verdict.word}**',
+        )
+        lines.append(_joined(cells))
+    return '\n'.join(lines)
+
+
+def signed(value: float) -> str:
+    """A difference of metrics: ``+1.2``, ``−0.4``."""
+    text = f'{value:+.1f}'.replace('-', '−')
+    return text[1:] if text[1:] == '0.0' else text
+
+
+def _cells(rows: Sequence[ResultRow], metric: str) -> Iterator[tuple[str, ...]]:
+    yield '', metric, 'seeds', 'MMACs', 'backbone latency', 'whole model'
+    for row in rows:
+        yield (
+            row.name,
+            f'{row.mean:.1f}' if row.spread is None else f'{row.mean:.1f} ± {row.spread:.1f}',
+            ', '.join(f'{value:.1f}' for value in row.metrics.values()),
+            f'{mean(row.macs.values()) / 1e6:.0f}',
+            _share(row.backbone.values()),
+            _share(row.whole.values()),
+        )
+
+
+def _share(ratios: Iterable[float]) -> str:
+    """The mean of the seeds, and their range where they differ."""
+    values = list(ratios)
+    if not values:
+        return NOTHING
+    least, greatest = f'{min(values):.2f}', f'{max(values):.2f}'
+    return f'{mean(values):.2f}' + (f' ({least} to {greatest})' if least != greatest else '')
+
+
+def _joined(cells: Iterable[str]) -> str:
+    return f'| {" | ".join(cells)} |'
+
+
+def _rule(columns: int) -> str:
+    return f'|{"|".join("---" if number < LEFT else "--:" for number in range(columns))}|'

@@ -1,0 +1,121 @@
+"""Token pruning of a plain ViT on CamVid: DynamicViT, SPViT's packages, and what each part is worth."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..plan import Claim, From, Row, Run, Suite, budget_name
+from .parts import SPARSITY, START, measured
+
+__all__ = ['CAMVID_VIT']
+
+STEM = 'segmenter_pruned-dinov2-s14_fcn_300i_camvid-252x336'
+DENSE = f'dynamicvit/{STEM}.py'
+PREDICTOR = f'dynamicvit/{STEM}_sparse-rho70.py'
+ADAPT, SEARCH = f'dynamicvit/{STEM}_sparse-adapt.py', f'dynamicvit/{STEM}_sparse-search.py'
+PACKAGE = f'spvit/{STEM}_sparse-package.py'
+SHAPE = (252, 336)
+BUDGET = 0.6
+ITERS = 150  # of all that starts from dense weights, in all of its steps together
+TESTED = {'shape': SHAPE, 'splits': ('test',)}
+# What is written more often than by the configs, so that an interrupted run loses less.
+SAVED = {'default_hooks.checkpoint.interval': 25, 'default_hooks.checkpoint.max_keep_ckpts': 2}
+LOG = dict(type='sparsevit_mm.SparsityLogHook', shape=SHAPE, interval=10)
+RATIO = dict(type='sparsevit_mm.KeepRatioLossHook', weight=10.0)
+TEACHER = dict(type='sparsevit_mm.DistillationHook', teacher='self', kept_only=True)
+
+
+def _by_iterations(iters: int, warmup: int = 10) -> dict[str, Any]:
+    return {
+        'train_cfg.max_iters': iters,
+        'train_cfg.val_interval': iters,
+        'param_scheduler': [
+            dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=warmup),
+            dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=warmup, end=iters),
+        ],
+    }
+
+
+def _calibrated(name: str, config: str) -> Run:
+    options = {'shape': SHAPE, 'budgets': (BUDGET,), 'fit': True, 'rounds': 5, 'check': 10}
+    return Run(name, 'calibrate', config, options=options, seeded=False)
+
+
+def _trained(name: str, label: str, config: str, table: str, more: Mapping[str, Any] = {}) -> Run:
+    """From the dense weights at the sparsity that a table allows."""
+    overrides = {
+        **SAVED,
+        **_by_iterations(ITERS),
+        START: From('dense', 'checkpoint'),
+        SPARSITY: From(table, 'fit', budget_name(BUDGET), 'sparsity'),
+        **more,
+    }
+    return Run(name, 'train', config, overrides, options=TESTED, row=Row(label, BUDGET))
+
+
+def _unlearned(selector: str) -> dict[str, Any]:
+    """A selector that does not learn, under the same teacher."""
+    return {
+        'model.backbone.selector': {'_delete_': True, 'type': f'sparsevit_mm.{selector}'},
+        'custom_hooks': [TEACHER, LOG],
+    }
+
+
+def _searched() -> tuple[Run, ...]:
+    """Adaptation, search and training at what was found, in as many iterations as the others have at once."""
+    half = {**SAVED, **_by_iterations(ITERS // 2)}
+    table = From('calibrate', 'table')
+    searching = {'budget': BUDGET, 'checkpoint': From('adapt', 'checkpoint'), 'table': table}
+    found = {**half, START: From('adapt', 'checkpoint'), SPARSITY: From('search', 'sparsity')}
+    row = Row('predictor, adapted and searched', BUDGET)
+    return (
+        Run('adapt', 'train', ADAPT, {**half, START: From('dense', 'checkpoint')}, options=TESTED),
+        Run('search', 'search', SEARCH, options={**searching, 'trials': 20, 'search_images': 60}),
+        Run('found', 'train', PREDICTOR, found, options=TESTED, row=row),
+    )
+
+
+def _runs() -> tuple[Run, ...]:
+    longer = {**SAVED, **_by_iterations(ITERS), START: From('dense', 'checkpoint')}
+    residual, dropped = {'model.backbone.unfold': 'residual'}, {'model.backbone.bypass': 'reuse'}
+    return (
+        _calibrated('calibrate', PREDICTOR),
+        _calibrated('calibrate-package', PACKAGE),
+        Run('dense', 'train', DENSE, SAVED, options=TESTED, row=Row('dense')),
+        Run('longer', 'train', DENSE, longer, options=TESTED, row=Row('dense, trained as long')),
+        _trained('predictor', 'predictor (DynamicViT)', PREDICTOR, 'calibrate'),
+        _trained('package', 'package (SPViT)', PACKAGE, 'calibrate-package'),
+        _trained('dropped', 'SPViT without packages', PACKAGE, 'calibrate-package', dropped),
+        _trained('random', 'random tokens', PREDICTOR, 'calibrate', _unlearned('RandomSelector')),
+        *_searched(),
+        _trained('untaught', 'predictor, no distillation', PREDICTOR, 'calibrate', {'custom_hooks': [RATIO, LOG]}),
+        _trained('class', 'class attention', PREDICTOR, 'calibrate', _unlearned('ClassAttentionSelector')),
+        _trained('residual', 'package, unfolded', PACKAGE, 'calibrate-package', residual),
+        measured(DENSE, rounds=15),
+    )
+
+
+CAMVID_VIT = Suite(
+    name='camvid-vit',
+    title='Token pruning of a plain ViT on CamVid',
+    about=f"""Semantic segmentation of CamVid by a ViT-S/14 with a linear head, from the weights in
+`data/dinov2_vits14`, at 252x336; 300 iterations dense, then {ITERS} more of batch 4 for every row
+([configs](../configs/dynamicvit/README.md), [SPViT's](../configs/spvit/README.md)). Sparsities are shared out among the
+three sites by a table of latencies so that the backbone takes {BUDGET:.0%} of dense, for selectors and packages of
+their own table; only *adapted and searched* has searched them, after half of the iterations. All learn from the dense
+model but for *no distillation*. *SPViT without packages* has the same selectors, whose dropped tokens stay as they
+are, at the same sparsity; *unfolded* hands what packages have learned to the tokens in them. The test split is scored
+once a model.""",
+    runs=_runs(),
+    metric='mIoU',
+    metric_title='mIoU',
+    data=('data/camvid/images/train', 'data/camvid/images/test', 'data/dinov2_vits14'),
+    claims=(
+        Claim('learned selection beats chance', 'predictor (DynamicViT)', 'random tokens', BUDGET),
+        Claim('learned selection beats class attention', 'predictor (DynamicViT)', 'class attention', BUDGET),
+        Claim('distillation helps', 'predictor (DynamicViT)', 'predictor, no distillation', BUDGET),
+        Claim('packages help', 'package (SPViT)', 'SPViT without packages', BUDGET),
+        Claim('heads score better than one predictor', 'SPViT without packages', 'predictor (DynamicViT)', BUDGET),
+        Claim('adaptation and search help', 'predictor, adapted and searched', 'predictor (DynamicViT)', BUDGET),
+        Claim('at most 1.5 below dense', 'predictor (DynamicViT)', 'dense, trained as long', BUDGET, -1.5),
+    ),
+)

@@ -1,0 +1,118 @@
+"""Instance segmentation of a few COCO pictures, trained and tested on the same ones."""
+
+from dataclasses import replace
+from typing import Any
+
+from ..plan import Claim, Run, Suite
+from .parts import SwinPath, by_epochs, measured, uniform_controls
+
+__all__ = ['COCO_MINI']
+
+STEM = 'sparsevit/mask-rcnn_swin-t-p4-w7_fpn_24e_coco-mini'
+SHAPE = (336, 448)
+PICTURES = 24
+DENSE, ADAPT, TUNE = 120, 30, 30
+BUDGET = 0.65
+META = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'instances')
+# The compact Swin of CamVid in a Mask R-CNN of few channels.
+COMPACT: dict[str, Any] = {
+    'model.backbone.embed_dims': 32,
+    'model.backbone.num_heads': [2, 4, 8, 16],
+    'model.backbone.drop_path_rate': 0.0,
+    'model.neck.in_channels': [32, 64, 128, 256],
+    'model.neck.out_channels': 64,
+    'model.rpn_head.in_channels': 64,
+    'model.rpn_head.feat_channels': 64,
+    'model.roi_head.bbox_roi_extractor.out_channels': 64,
+    'model.roi_head.bbox_head.in_channels': 64,
+    'model.roi_head.bbox_head.fc_out_channels': 256,
+    'model.roi_head.mask_roi_extractor.out_channels': 64,
+    'model.roi_head.mask_head.num_convs': 2,
+    'model.roi_head.mask_head.in_channels': 64,
+    'model.roi_head.mask_head.conv_out_channels': 64,
+    'model.train_cfg.rpn_proposal.nms_pre': 500,
+    'model.train_cfg.rpn_proposal.max_per_img': 200,
+    'model.train_cfg.rcnn.sampler.num': 128,
+    'model.test_cfg.rpn.nms_pre': 300,
+    'model.test_cfg.rpn.max_per_img': 100,
+}
+# The training pictures are the tested ones; their ground truth comes with them.
+SAME_PICTURES: dict[str, Any] = {
+    'train_dataloader.batch_size': 4,
+    'train_dataloader.dataset.indices': PICTURES,
+    'train_dataloader.batch_sampler': None,
+    'test_dataloader.dataset.ann_file': 'annotations/instances_train2017.json',
+    'test_dataloader.dataset.data_prefix.img': 'train2017/',
+    'test_dataloader.dataset.indices': PICTURES,
+    'test_dataloader.dataset.filter_cfg': dict(filter_empty_gt=True, min_size=32),
+    'test_dataloader.dataset.test_mode': False,
+    'test_dataloader.dataset.pipeline.3.meta_keys': META,
+    'test_evaluator.ann_file': None,
+    'val_cfg': None,
+    'val_dataloader': None,
+    'val_evaluator': None,
+}
+SCALES = {'train': 2, 'test': 1}  # places of Resize in the pipelines
+
+
+def _sizes() -> list[dict[str, Any]]:
+    return [
+        {
+            'label': f'{height}x{height * 4 // 3}',
+            'shape': (height, height * 4 // 3),
+            'overrides': {
+                f'{split}_dataloader.dataset.pipeline.{place}.scale': (height * 4 // 3, height)
+                for split, place in SCALES.items()
+            },
+        }
+        for height in range(168, 336, 12)
+    ]
+
+
+SAVED = {'default_hooks.checkpoint.interval': 5, 'default_hooks.checkpoint.max_keep_ckpts': 2}
+OPTIM = {'optim_wrapper.optimizer.lr': 0.0005}
+COMMON = {**COMPACT, **SAME_PICTURES, **SAVED, **OPTIM}
+PATH = SwinPath(
+    dense=f'{STEM}.py',
+    adapt=f'{STEM}_sparse-adapt.py',
+    search=f'{STEM}_sparse-search.py',
+    tune=f'{STEM}_sparse-example.py',
+    shape=SHAPE,
+    common=COMMON,
+    test={'splits': ('test',)},
+    longer=by_epochs(ADAPT + TUNE, lr=0.0002),
+)
+
+
+def _runs() -> tuple[Run, ...]:
+    dense, adapt, longer = PATH.trained()
+    uniform = PATH.uniform(BUDGET)
+    return (
+        PATH.calibrated((BUDGET,), {'uniform': uniform_controls(), 'size': _sizes()}, rounds=10, check=10),
+        replace(dense, overrides={**dense.overrides, **by_epochs(DENSE, warmup=100)}),
+        replace(adapt, overrides={**adapt.overrides, **by_epochs(ADAPT, lr=0.0002)}),
+        replace(uniform, overrides={**uniform.overrides, **by_epochs(TUNE, lr=0.0002)}),
+        longer,
+        PATH.control(BUDGET, 'size', 'smaller input', from_dense=True),
+        measured(PATH.dense, rounds=15),
+    )
+
+
+COCO_MINI = Suite(
+    name='coco-mini',
+    title='Instance segmentation: the same pictures trained and tested',
+    about=f"""Mask R-CNN with the compact Swin of CamVid on the first {PICTURES} pictures of `data/coco_mini`,
+336x448, **trained and tested on the same pictures**: it shows that detectors train to the end with pruned windows, and
+says nothing about pictures that were not trained on. {DENSE} epochs dense, {ADAPT} of adaptation and {TUNE} of
+fine-tuning, batch 4. There is no search, which takes training pictures that are not reported: sparse rows have one
+sparsity for all sites.""",
+    runs=_runs(),
+    metric='coco/segm_mAP',
+    metric_title='mask AP',
+    scale=100.0,
+    data=('data/coco_mini/annotations/instances_train2017.json',),
+    claims=(
+        Claim('at most 1 below dense trained as long', 'uniform sparsity', 'dense, trained as long', BUDGET, -1.0),
+        Claim('better than a smaller input', 'uniform sparsity', 'smaller input', BUDGET),
+    ),
+)

@@ -1,0 +1,97 @@
+"""Monocular 3D detection on a few KITTI frames, trained and tested on the same ones."""
+
+from dataclasses import replace
+from typing import Any
+
+from ..plan import Claim, Run, Suite
+from .parts import SwinPath, by_epochs, measured, uniform_controls
+
+__all__ = ['KITTI_MINI']
+
+STEM = 'sparsevit/pgd_swin-t-p4-w7_fpn_48e_kitti-mini-mono3d'
+FILE = 'kitti_infos_train_mono3d.json'
+SHAPE = (192, 640)  # 188x624, padded to multiples of 32 as the model does
+DENSE, ADAPT, TUNE = 120, 30, 30
+BUDGET = 0.65
+COMMON: dict[str, Any] = {
+    'model.backbone.embed_dims': 32,
+    'model.backbone.num_heads': (2, 4, 8, 16),
+    'model.backbone.drop_path_rate': 0.0,
+    'model.neck.in_channels': [32, 64, 128, 256],
+    'model.neck.out_channels': 64,
+    'model.bbox_head.in_channels': 64,
+    'model.bbox_head.feat_channels': 64,
+    'model.bbox_head.cls_branch': (64,),
+    'model.bbox_head.reg_branch': ((64,),) * 6,
+    'model.bbox_head.dir_branch': (64,),
+    'model.bbox_head.depth_branch': (64,),
+    'model.bbox_head.centerness_branch': (64,),
+    'train_dataloader.batch_size': 4,
+    'test_dataloader.dataset.ann_file': FILE,
+    'test_evaluator.ann_file': f'data/kitti_mini/{FILE}',
+    'val_cfg': None,
+    'val_dataloader': None,
+    'val_evaluator': None,
+    'default_hooks.checkpoint.interval': 10,
+    'optim_wrapper.optimizer.lr': 0.0005,
+}
+SCALES = {'train': 2, 'test': 1}  # places of Resize3D in the pipelines
+
+
+def _sizes() -> list[dict[str, Any]]:
+    """Smaller frames of nearly the same form; sizes of the network are multiples of 32."""
+    return [
+        {
+            'label': f'{height}x{round(height * 624 / 188)}',
+            'shape': (-(-height // 32) * 32, -(-round(height * 624 / 188) // 32) * 32),
+            'overrides': {
+                f'{split}_dataloader.dataset.pipeline.{place}.scale': (round(height * 624 / 188), height)
+                for split, place in SCALES.items()
+            },
+        }
+        for height in (94, 112, 120, 128, 136, 144, 152, 160)
+    ]
+
+
+PATH = SwinPath(
+    dense=f'{STEM}.py',
+    adapt=f'{STEM}_sparse-adapt.py',
+    search=f'{STEM}_sparse-search.py',
+    tune=f'{STEM}_sparse-example.py',
+    shape=SHAPE,
+    common=COMMON,
+    test={'splits': ('test',)},
+    longer=by_epochs(ADAPT + TUNE, lr=0.0002),
+)
+
+
+def _runs() -> tuple[Run, ...]:
+    dense, adapt, longer = PATH.trained()
+    uniform = PATH.uniform(BUDGET)
+    return (
+        PATH.calibrated((BUDGET,), {'uniform': uniform_controls(), 'size': _sizes()}, rounds=10, check=10),
+        replace(dense, overrides={**dense.overrides, **by_epochs(DENSE, warmup=50)}),
+        replace(adapt, overrides={**adapt.overrides, **by_epochs(ADAPT, lr=0.0002)}),
+        replace(uniform, overrides={**uniform.overrides, **by_epochs(TUNE, lr=0.0002)}),
+        longer,
+        PATH.control(BUDGET, 'size', 'smaller input', from_dense=True),
+        measured(PATH.dense, rounds=15),
+    )
+
+
+KITTI_MINI = Suite(
+    name='kitti-mini',
+    title='Monocular 3D detection: the same frames trained and tested',
+    about=f"""PGD with the compact Swin of CamVid and a head of 64 channels on the 25 training frames of
+`data/kitti_mini`, 188x624, **trained and tested on the same frames**, scored by `sparsevit_mm.KittiMonoMetric`, KITTI's
+rules on the CPU, at its loose overlaps. {DENSE} epochs dense, {ADAPT} of adaptation and {TUNE} of fine-tuning, batch 4.
+There is no search, as above.""",
+    runs=_runs(),
+    metric='pred_instances_3d/KITTI/Overall_3D_AP40_moderate_loose',
+    metric_title='3D AP40, loose',
+    data=(f'data/kitti_mini/{FILE}',),
+    claims=(
+        Claim('at most 1 below dense trained as long', 'uniform sparsity', 'dense, trained as long', BUDGET, -1.0),
+        Claim('better than a smaller input', 'uniform sparsity', 'smaller input', BUDGET),
+    ),
+)

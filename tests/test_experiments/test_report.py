@@ -1,0 +1,139 @@
+"""Tables, claims, plots and the document, from records that are made up."""
+
+import re
+
+import pytest
+from made_up import CLAIM, make_measurement, make_record, make_results, make_suite, measure, row
+
+from sparsevit_mm.experiments import Claim
+from sparsevit_mm.experiments.report.claims import judge
+from sparsevit_mm.experiments.report.document import chapter_of, write_document
+from sparsevit_mm.experiments.report.plot import plot_rows
+from sparsevit_mm.experiments.report.rows import rows_of
+from sparsevit_mm.experiments.report.table import claims_markdown, rows_markdown, signed
+
+SUITE = make_suite(
+    row('dense', 1),
+    row('a', 1, budget=0.5),
+    row('a-0.8', 1, label='a', budget=0.8),
+    row('b', 1, budget=0.5),
+    measure(),
+    claims=(CLAIM, Claim('not far below dense', 'a', 'dense', 0.5, -1.0)),
+    left_out=('what cannot be.',),
+)
+
+
+@pytest.fixture
+def records():
+    found, times = [], {}
+    for label, budget, metrics, ratio in (
+        ('dense', None, (60.0, 61.0, 62.0), 1.0),
+        ('a', 0.5, (59.0, 61.0, 60.0), 0.52),
+        ('a', 0.8, (60.0, 60.0, 63.0), 0.79),
+        ('b', 0.5, (58.0, 60.5, 60.5), 0.5),
+    ):
+        own, own_times = make_results(label, budget, metrics, ratio, macs=int(ratio * 1e9))
+        found += own
+        times |= own_times
+    return [*found, make_measurement(found, times)]
+
+
+def rows(records):
+    return rows_of(SUITE, {record.key: record for record in records})
+
+
+def test_rows_are_the_seeds_of_a_label_and_budget_together(records):
+    found = rows(records)
+    assert [row.name for row in found] == ['dense', 'a, 80%', 'a, 50%', 'b, 50%']
+    a = found[2]
+    assert a.metrics == {0: 59.0, 1: 61.0, 2: 60.0} and a.mean == 60.0 and a.spread == pytest.approx(1.0)
+    assert a.backbone[0] == pytest.approx(0.52) and a.whole[0] == pytest.approx(0.76)
+
+
+def test_row_without_a_measurement_has_no_latency(records):
+    found = rows(records[:-1])
+    assert not any(row.backbone for row in found)
+    assert re.search(r'\| a, 50% \| 60\.0 ± 1\.0 \| .* \| – \| – \|', rows_markdown(found, 'mIoU'))
+
+
+def test_latency_of_a_model_that_was_made_again_since_is_not_used(records):
+    fresh, _ = make_results('a', 0.5, (50.0,), 1.0)
+    by_key = {record.key: record for record in records} | {fresh[0].key: make_record(**_fields(fresh[0], id='new'))}
+    a = next(row for row in rows_of(SUITE, by_key) if row.name == 'a, 50%')
+    assert set(a.backbone) == {1, 2} and set(a.metrics) == {0, 1, 2}
+
+
+def _fields(record, **more):
+    return {**record.__dict__, **more}
+
+
+def test_table_has_mean_spread_and_each_seed(records):
+    head, rule, dense, _, a, _ = rows_markdown(rows(records), 'mIoU').splitlines()
+    assert head == '|  | mIoU | seeds | MMACs | backbone latency | whole model |'
+    assert rule.count('--:') == 5
+    assert dense == '| dense | 61.0 ± 1.0 | 60.0, 61.0, 62.0 | 1000 | 1.00 | 1.00 |'
+    assert a == '| a, 50% | 60.0 ± 1.0 | 59.0, 61.0, 60.0 | 520 | 0.52 | 0.76 |'
+
+
+@pytest.mark.parametrize(
+    ('least', 'word'),
+    [(-3.0, 'holds'), (-0.5, 'holds'), (0.0, 'holds on average'), (0.35, 'does not hold')],
+)
+def test_claim_holds_for_all_seeds_or_on_average_or_not(records, least, word):
+    verdict = judge([Claim('x', 'a', 'b', 0.5, least)], rows(records))[0]
+    assert verdict.differences == (1.0, 0.5, -0.5) and verdict.word == word
+
+
+def test_claim_takes_a_row_without_budget_where_there_is_none_of_it(records):
+    verdict = judge([Claim('x', 'a', 'dense', 0.5)], rows(records))[0]
+    assert verdict.differences == (-1.0, 0.0, -2.0)
+
+
+def test_claim_without_results_is_not_known(records):
+    verdict = judge([Claim('x', 'a', 'nobody', 0.5)], rows(records))[0]
+    assert verdict.word == 'not known' and '| – | – | **not known** |' in claims_markdown([verdict])
+
+
+def test_differences_have_signs():
+    assert [signed(value) for value in (1.25, -0.5, 0.0, -0.04)] == ['+1.2', '−0.5', '0.0', '0.0']
+
+
+def test_plot_is_written_and_refused_without_latencies(records, tmp_path):
+    pytest.importorskip('matplotlib')
+    out = tmp_path / 'deep' / 'plot.png'
+    plot_rows(rows(records), 'mIoU', 'Title', out)
+    assert out.stat().st_size > 10_000
+    with pytest.raises(ValueError, match='no row has a latency yet'):
+        plot_rows(rows(records[:-1]), 'mIoU', 'Title', tmp_path / 'none.png')
+
+
+def test_document_has_table_plot_and_what_holds(records, tmp_path):
+    pytest.importorskip('matplotlib')
+    path = tmp_path / 'results' / 'made-up.jsonl'
+    chapter = chapter_of(SUITE, path, records, {})
+    out = tmp_path / 'docs' / 'results.md'
+    files = write_document([chapter], out, tmp_path / 'docs' / 'images')
+    text = out.read_text()
+    assert files == [out, tmp_path / 'docs' / 'images' / 'results_made-up.png'] and all(f.exists() for f in files)
+    assert '![mIoU against latency](images/results_made-up.png)' in text
+    assert '[made-up.jsonl](../results/made-up.jsonl)' in text
+    assert '| better than b | 50% | ≥ 0.0 | +0.3 | +1.0, +0.5, −0.5 | **holds on average** |' in text
+    assert '| not far below dense | 50% | ≥ −1.0 | −1.0 | −1.0, 0.0, −2.0 | **holds on average** |' in text
+    assert '- Left out: what cannot be.' in text and 'Trained on a CPU, torch 2; commit c; seeds 0, 1, 2' in text
+
+
+def test_results_of_another_recipe_are_named_and_not_in_the_table(records, tmp_path):
+    chapter = chapter_of(SUITE, tmp_path / 'r', records, {'b-0.5/seed1': 'another', 'dense/seed0': 'r'})
+    assert chapter.old == ['b-0.5/seed1']
+    assert set(next(row for row in chapter.rows if row.label == 'b').metrics) == {0, 2}
+    out = tmp_path / 'r.md'
+    write_document([chapter_of(SUITE, tmp_path / 'r', records[:-1], {'b-0.5/seed1': 'another'})], out, tmp_path)
+    assert 'Not in the table, since the suite asks for something else by now: b-0.5/seed1.' in out.read_text()
+
+
+def test_rows_that_failed_or_were_left_out_are_told_with_their_reason(records, tmp_path):
+    row = {'label': 'c', 'budget': 0.5}
+    records.append(make_record('c', 0, state='left out', error='nothing is so fast', row=row))
+    records.append(make_record('a-0.5', 0, state='failed', error='later', row={'label': 'a', 'budget': 0.5}))
+    chapter = chapter_of(SUITE, tmp_path / 'r', records, {})
+    assert chapter.missing == {'c/seed0': 'left out, nothing is so fast'}
