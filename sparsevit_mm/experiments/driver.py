@@ -3,16 +3,15 @@
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from .board import Board, Place
 from .configs import ConfigBook
 from .jobs.job import JOB_FILE, read_result
+from .outcome import Outcome, count_start, record_of, starts_of
 from .plan import Suite, Task
 from .preparation import prepare
 from .process import FolderLock, end, end_left_over, reason, start
@@ -20,7 +19,7 @@ from .recipes import recipes_of
 from .results_file import Record, ResultsFile
 from .values import Unreachable, digest
 from .worker import DEVICE_GONE
-from .workplace import Workplace, commit_of
+from .workplace import Workplace
 
 __all__ = ['Driver', 'Told']
 
@@ -166,13 +165,12 @@ class Driver:
         except (Unreachable, ValueError) as error:
             lock.release()
             state = 'left out' if isinstance(error, Unreachable) else 'failed'
-            self._put(place, state, {}, str(error), started, 0.0, 0, {})
+            self._put(place, Outcome(state, started, str(error)))
             return None
         one = _Active(place, folder, lock, started, None)
         if read_result(folder) is not None:  # made to its end by a start that was killed before it wrote that down
             return one
-        with (folder / 'starts').open('a') as file:
-            file.write(f'{started.isoformat(timespec="seconds")}\n')
+        count_start(folder, started)
         self._tell(task, 'started', f'log in {folder / "log.txt"}')
         job.save()
         one.process = start(
@@ -207,58 +205,24 @@ class Driver:
         status = 0 if one.process is None else one.process.returncode
         end_left_over(one.folder)
         result = read_result(one.folder)
-        starts_file = one.folder / 'starts'
-        starts = len(starts_file.read_text().splitlines()) if starts_file.exists() else 0
+        starts = starts_of(one.folder)
         one.lock.release()
         if result is not None:
-            self._put(
-                one.place, 'done', result['values'], None, one.started, result['seconds'], starts, result['environment']
-            )
+            self._put(one.place, Outcome('done', one.started, starts=starts, **result))
             return
         gone = status == DEVICE_GONE
         error = 'the device is gone' if gone else reason(status, one.folder / 'log.txt')
-        self._put(one.place, 'failed', {}, error, one.started, time.monotonic() - one.begun, starts, {})
+        seconds = time.monotonic() - one.begun
+        self._put(one.place, Outcome('failed', one.started, error, seconds=seconds, starts=starts))
         if gone:
             raise ValueError(
                 f'device {self.workplace.device} is gone. What was done is kept in {self.workplace.results}: start '
                 f'again when it is back.'
             )
 
-    def _put(
-        self,
-        place: Place,
-        state: str,
-        values: dict[str, Any],
-        error: str | None,
-        started: datetime,
-        seconds: float,
-        starts: int,
-        environment: dict[str, Any],
-    ) -> None:
-        task, row = place.task, place.task.run.row
-        record = Record(
-            id=uuid.uuid4().hex[:12],
-            suite=self.suite.name,
-            run=task.run.name,
-            seed=task.seed,
-            state=state,
-            recipe=self._recipes[task.key],
-            needs=dict(place.needs),
-            values=values,
-            error=error,
-            kind=task.run.kind,
-            config={
-                'file': task.run.config,
-                'overrides': {key: str(value) for key, value in task.run.overrides.items()},
-                'conditions': self.workplace.conditions,
-            },
-            row=None if row is None else {'label': row.label, 'budget': row.budget},
-            commit=commit_of(self.workplace.project),
-            environment=environment,
-            started=started.isoformat(timespec='seconds'),
-            seconds=round(seconds, 1),
-            starts=starts,
-        )
+    def _put(self, place: Place, outcome: Outcome) -> None:
+        task = place.task
+        record = record_of(place, self._recipes[task.key], self.suite.name, self.workplace, outcome)
         self._file.append(record)
         self.board = self._look(self._file.read()[0])
-        self._tell(task, state, error or f'{record.seconds:.0f} s')
+        self._tell(task, record.state, record.error or f'{record.seconds:.0f} s')

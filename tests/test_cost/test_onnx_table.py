@@ -18,7 +18,7 @@ CHOICES = (0.0, 0.8)
 
 @pytest.fixture
 def backbone() -> SparseSwin:
-    swin = dict(embed_dims=32, depths=(2, 2), num_heads=(1, 2), strides=(4, 2), out_indices=(0, 1))
+    swin = dict(embed_dims=16, depths=(1, 1), num_heads=(1, 2), strides=(4, 2), out_indices=(0, 1))
     return SparseSwin(**swin, sparsity=(0.5, 0))
 
 
@@ -60,7 +60,7 @@ def test_graphs_are_loaded_anew_where_there_is_no_room(backbone, made_up_seconds
     monkeypatch.setattr(
         OnnxSession, '__init__', lambda self, *a, own=OnnxSession.__init__: loaded.append(own(self, *a))
     )
-    rounds, settings = 3, len(determining_settings(backbone.sparsity_layout, CHOICES))
+    rounds, settings = 2, len(determining_settings(backbone.sparsity_layout, CHOICES))
     measure_onnx_table(backbone, (64, 64), choices=CHOICES, rounds=rounds, threads=1)
     assert len(loaded) == settings
     monkeypatch.setattr('sparsevit_mm.cost.onnx_table.LOADED_BYTES', 0)

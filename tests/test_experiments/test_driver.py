@@ -203,9 +203,16 @@ print(open_driver(suite, project).run())
 """
 
 
+def _hear_ctrl_c():
+    """What is started in the background of a shell ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def drive(project, gate):
     code = DRIVE.format(tests=str(Path(__file__).parent))
-    return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code, str(project), str(gate)])
+    return subprocess.Popen(
+        [sys.executable, '-W', 'ignore', '-c', code, str(project), str(gate)], preexec_fn=_hear_ctrl_c
+    )
 
 
 def wait_for(condition, seconds=60):

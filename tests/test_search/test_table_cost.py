@@ -119,13 +119,13 @@ class TestGivenTable:
             TableCost(other, SHAPE, choices=CHOICES, table=file)
 
     def test_one_of_another_device_must_be_said_to_be_foreign(self, backbone, file):
-        phone = replace(made_up(backbone).environment, device='onnxruntime', device_name='a phone', dtype='int8')
+        phone = replace(made_up(backbone).environment, device='tensorrt', device_name='a phone', dtype='int8')
         made_up(backbone, phone).save(file)
         with pytest.raises(ValueError, match=r'is of a phone: .*device must be .* give --foreign'):
             TableCost(backbone, SHAPE, choices=CHOICES, table=file).calibrate()
         cost = TableCost(backbone, SHAPE, choices=CHOICES, table=file, device='cpu', foreign=True)
         assert cost.calibrate()['dense'] == pytest.approx(0.065)
-        assert cost.conditions()['device'] == 'onnxruntime' and cost.conditions()['dtype'] == 'int8'
+        assert cost.conditions()['device'] == 'tensorrt' and cost.conditions()['dtype'] == 'int8'
         assert cost.describe()['Latency table'].startswith('a phone, int8, batch 1, 64x96 pixels')
 
     def test_so_must_one_of_another_processor(self, backbone, file):
