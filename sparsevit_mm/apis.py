@@ -2,20 +2,21 @@
 
 import copy
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmengine.config import Config, ConfigDict
 
 from .config import drop_pretrained, load_config, sparsify_config
+from .extras import install_hint
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ['build_model', 'drop_pretrained', 'init_scope', 'load_config', 'sparsify_config']
+__all__ = ['build_model', 'drop_pretrained', 'init_scope', 'load_config', 'load_sparse_model', 'sparsify_config']
 
-# Package -> the extra of setup.py that brings it.
-EXTRAS = {'mmdet': 'det', 'mmseg': 'seg', 'mmdet3d': 'det3d'}
+PACKAGES = ('mmdet', 'mmseg', 'mmdet3d')
 
 
 def init_scope(cfg: Config) -> None:
@@ -28,7 +29,7 @@ def init_scope(cfg: Config) -> None:
 
     default = cfg.get('default_scope') or 'mmengine'
     for scope in sorted({default, *_scopes(cfg.to_dict())}):
-        if scope in EXTRAS:
+        if scope in PACKAGES:
             _register_package(scope)
     init_default_scope(default)
 
@@ -38,8 +39,8 @@ def _register_package(package: str) -> None:
         importlib.import_module(f'{package}.utils').register_all_modules(init_default_scope=False)
     except ModuleNotFoundError as error:
         raise ValueError(
-            f'the config needs {package}, but {error.name} is not installed: pip install '
-            f'"sparsevit_mm[{EXTRAS[package]}]", or bash tools/setup_env.sh in a clone.'
+            f'the config needs {package}, but {error.name} is not installed: {install_hint(package)}, or '
+            f'bash tools/setup_env.sh in a clone.'
         ) from error
     except (AssertionError, ImportError) as error:  # the packages assert each other's versions
         raise ValueError(f'the config needs {package}, which cannot be imported here: {error}') from error
@@ -86,6 +87,40 @@ def build_model(cfg: Config, checkpoint: str | None = None, device: str = 'cpu')
     model.dataset_meta = _dataset_meta(cfg, meta)
     model.cfg = cfg
     return model.to(device).eval()
+
+
+def load_sparse_model(
+    config: str | Path,
+    checkpoint: str | None = None,
+    sparsity: float | Sequence[float] | None = None,
+    *,
+    device: str = 'cpu',
+    cfg_options: Mapping[str, Any] | None = None,
+) -> tuple[Config, 'nn.Module']:
+    """The config and the model, with a sparse backbone, that a tool was asked for.
+
+    Args:
+        config: Path, or ``mmdet::...`` and the like, stock or ours.
+        checkpoint: A file with the weights of exactly this model; random ones if not given.
+        sparsity: Makes a stock backbone sparse, and sets that of ours; the config's own if not given.
+        device: Where the model goes.
+        cfg_options: Overrides of the config.
+
+    Raises:
+        ValueError: On a mistake in the config or an argument, if the checkpoint does not fit, or if there is no sparse
+            backbone.
+    """
+    from .models import find_sparse_backbone
+
+    cfg = load_config(config, cfg_options)
+    if sparsity is not None:
+        cfg = sparsify_config(cfg, sparsity)
+    model = build_model(cfg, checkpoint, device)
+    try:
+        find_sparse_backbone(model)
+    except ValueError as error:
+        raise ValueError(f'{error} Or give --sparsity, which makes a stock config with a Swin sparse.') from error
+    return cfg, model
 
 
 def _build(model_cfg: ConfigDict) -> 'nn.Module':

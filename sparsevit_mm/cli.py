@@ -10,7 +10,14 @@ from typing import Any
 
 from mmengine.config import DictAction
 
-__all__ = ['DEBUG_VARIABLE', 'ConfigOptions', 'add_config_options', 'add_launcher_options', 'run_tool']
+__all__ = [
+    'DEBUG_VARIABLE',
+    'ConfigOptions',
+    'add_config_options',
+    'add_launcher_options',
+    'add_model',
+    'run_tool',
+]
 
 DEBUG_VARIABLE = 'SPARSEVIT_MM_DEBUG'
 
@@ -29,6 +36,17 @@ class ConfigOptions(DictAction):
             if '=' not in word:
                 parser.error(f'{option_string} takes KEY=VALUE, such as model.backbone.sparsity=0.5, got {word!r}')
         super().__call__(parser, namespace, values, option_string)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Adds a config, and a checkpoint that is ``None`` where the word is 'none'."""
+    parser.add_argument('config', metavar='CONFIG', help='path, or mmdet::..., mmseg::..., mmdet3d::...; stock or ours')
+    parser.add_argument(
+        'checkpoint',
+        metavar='CHECKPOINT',
+        type=lambda word: None if word.lower() == 'none' else word,
+        help="weights, or 'none' for random ones",
+    )
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:

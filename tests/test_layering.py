@@ -11,7 +11,18 @@ PACKAGE = Path(__file__).parents[1] / 'sparsevit_mm'
 
 # Lower layers first; a module may import from its own layer and from those before it.
 LAYERS = [
-    {'version', 'registry', 'sparsity', 'budget', 'compat', 'restricted_pickle', 'config', 'distributed', 'pipelines'}
+    {
+        'version',
+        'registry',
+        'sparsity',
+        'budget',
+        'compat',
+        'restricted_pickle',
+        'config',
+        'extras',
+        'distributed',
+        'pipelines',
+    }
     | {'precision'},
     {'ops'},
     {'selectors'},

@@ -17,10 +17,10 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from sparsevit_mm.cli import add_config_options, run_tool
+from sparsevit_mm.cli import add_config_options, add_model, run_tool
 from sparsevit_mm.cost.subjects import parse_sparsity
 from sparsevit_mm.demo import example_pictures, load_demo, parse_settings
-from sparsevit_mm.deploy.extras import require
+from sparsevit_mm.extras import require
 
 SLOW = 3.0  # seconds of a forward pass beyond which latencies are only measured when asked for
 
@@ -29,8 +29,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add('config', metavar='CONFIG', help='path, or mmdet::..., mmseg::..., mmdet3d::...; stock or ours')
-    add('checkpoint', metavar='CHECKPOINT', help="weights, or 'none' for random ones")
+    add_model(parser)
     add('--images', metavar='DIR', help='folder of pictures to choose from (default: photographs of scikit-image)')
     add(
         '--sparsity',
@@ -69,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         examples = example_pictures(args.images, Path(folder))
         demo = load_demo(
             args.config,
-            None if args.checkpoint.lower() == 'none' else args.checkpoint,
+            args.checkpoint,
             sparsity=None if args.sparsity is None else parse_sparsity(args.sparsity),
             device=args.device,
             cfg_options=args.cfg_options,

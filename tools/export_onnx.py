@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 
-from sparsevit_mm.apis import build_model, drop_pretrained, init_scope, load_config, sparsify_config
-from sparsevit_mm.cli import add_config_options, run_tool
+from sparsevit_mm.apis import load_sparse_model
+from sparsevit_mm.cli import add_config_options, add_model, run_tool
 from sparsevit_mm.cost import count_macs
 from sparsevit_mm.cost.conditions import check_image_shape, check_threads
 from sparsevit_mm.cost.images import find_images, load_batches, load_photographs
@@ -28,7 +28,6 @@ from sparsevit_mm.deploy.onnx_check import check_graph
 from sparsevit_mm.deploy.onnx_export import DEFAULT_OPSET, check_opset, drop_outputs, make_onnx, save_onnx
 from sparsevit_mm.deploy.onnx_run import OnnxSession
 from sparsevit_mm.deploy.parts import ModelPart, describe, part_of
-from sparsevit_mm.models import find_sparse_backbone
 from sparsevit_mm.pipelines import input_shape
 
 MOST_IMAGES = 8
@@ -38,8 +37,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add('config', metavar='CONFIG', help='path, or mmdet::..., mmseg::..., mmdet3d::...; stock or ours')
-    add('checkpoint', metavar='CHECKPOINT', help="weights, or 'none' for random ones")
+    add_model(parser)
     add('--out', type=Path, required=True, metavar='FILE', help='the file to write')
     add('--sparsity', metavar='S', help="0.6 for all sites, or .6,0,.2,.4,.5,0 (default: the config's own)")
     add(
@@ -60,28 +58,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def load_model(args: argparse.Namespace, console: Console) -> tuple[Config, nn.Module]:
-    """The sparse model and its config.
-
-    Raises:
-        ValueError: On a mistake in the options or the config, or if the checkpoint does not fit.
-    """
-    cfg = load_config(args.config, args.cfg_options)
-    if args.sparsity is not None:
-        cfg = sparsify_config(cfg, parse_sparsity(args.sparsity))
-    drop_pretrained(cfg)
-    init_scope(cfg)
-    checkpoint = None if args.checkpoint.lower() == 'none' else args.checkpoint
-    if checkpoint is None:
-        console.print('Warning: RANDOM WEIGHTS. No checkpoint is loaded.', style='bold yellow')
-    model = build_model(cfg, checkpoint)
-    try:
-        find_sparse_backbone(model)
-    except ValueError as error:
-        raise ValueError(f'{error} Or give --sparsity, which makes a stock config with a Swin sparse.') from error
-    return cfg, model
-
-
 def export(args: argparse.Namespace, console: Console) -> int:
     """Write the file; 1 if it does not compute what the model does, and was not written.
 
@@ -89,7 +65,10 @@ def export(args: argparse.Namespace, console: Console) -> int:
         ValueError: On a mistake in the options, the config, the checkpoint or the images.
         OSError: If the file cannot be written.
     """
-    cfg, model = load_model(args, console)
+    sparsity = None if args.sparsity is None else parse_sparsity(args.sparsity)
+    if args.checkpoint is None:
+        console.print('Warning: RANDOM WEIGHTS. No checkpoint is loaded.', style='bold yellow')
+    cfg, model = load_sparse_model(args.config, args.checkpoint, sparsity, cfg_options=args.cfg_options)
     shape = check_image_shape(args.shape or input_shape(cfg))
     batches = _images(args, shape, cfg) if args.check else []
     kind = 'backbone' if args.backbone_only else part_of(model)

@@ -17,8 +17,8 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from sparsevit_mm.apis import build_model, drop_pretrained, init_scope, load_config, sparsify_config
-from sparsevit_mm.cli import add_config_options, run_tool
+from sparsevit_mm.apis import load_sparse_model
+from sparsevit_mm.cli import add_config_options, add_model, run_tool
 from sparsevit_mm.cost.subjects import parse_sparsity
 from sparsevit_mm.visualization import (
     HEAT,
@@ -40,8 +40,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add('config', metavar='CONFIG', help='path, or mmdet::..., mmseg::..., mmdet3d::...; stock or ours')
-    add('checkpoint', metavar='CHECKPOINT', help="weights, or 'none' for random ones")
+    add_model(parser)
     add('images', nargs='+', metavar='IMAGE', help='image files, or folders of images')
     add('--out', type=Path, metavar='DIR', help='a folder for pictures of every site; each image gets a folder in it')
     add(
@@ -92,22 +91,16 @@ def load_inspector(args: argparse.Namespace, console: Console) -> Inspector:
     Raises:
         ValueError: On a mistake in the options or the config, or if the checkpoint does not fit.
     """
-    cfg = load_config(args.config, args.cfg_options)
-    if args.sparsity is not None:
-        cfg = sparsify_config(cfg, parse_sparsity(args.sparsity))
-    drop_pretrained(cfg)
-    init_scope(cfg)
-    checkpoint = None if args.checkpoint.lower() == 'none' else args.checkpoint
-    if checkpoint is None:
+    if args.checkpoint is None:
         console.print(
             'Warning: RANDOM WEIGHTS. No checkpoint is loaded, so the pictures do not show what a trained model skips.',
             style='bold yellow',
         )
-    model = build_model(cfg, checkpoint, args.device)
-    try:
-        inspector = Inspector(model, ImageReader(cfg, model), args.score_thr)
-    except ValueError as error:
-        raise ValueError(f'{error} Or give --sparsity, which makes a stock config with a Swin sparse.') from error
+    sparsity = None if args.sparsity is None else parse_sparsity(args.sparsity)
+    cfg, model = load_sparse_model(
+        args.config, args.checkpoint, sparsity, device=args.device, cfg_options=args.cfg_options
+    )
+    inspector = Inspector(model, ImageReader(cfg, model), args.score_thr)
     if inspector.backbone.counts == 'fixed' and not any(inspector.backbone.sparsity):
         console.print('Note: the sparsity is 0 at every site, so nothing is skipped. Choose another by --sparsity.')
     return inspector

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..deploy.extras import require
+from ..extras import require
 
-__all__ = ['find_images', 'load_batches', 'load_photographs']
+__all__ = ['find_images', 'load_batches', 'load_photographs', 'write_photographs']
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp')
 # Those that are part of scikit-image's package; others it would download.
@@ -80,12 +80,21 @@ def load_photographs(shape: tuple[int, int], preprocessor: Mapping[str, Any] | N
     Raises:
         ValueError: If scikit-image is not installed.
     """
+    with TemporaryDirectory() as folder:
+        return load_batches(write_photographs(Path(folder)), shape, 1, preprocessor)
+
+
+def write_photographs(folder: Path) -> list[Path]:
+    """The photographs that come with scikit-image, as files in a folder.
+
+    Raises:
+        ValueError: If scikit-image is not installed.
+    """
     require('skimage')
     import skimage.data
     from skimage.io import imsave
 
-    with TemporaryDirectory() as folder:
-        files = [Path(folder) / f'{name}.png' for name in PHOTOGRAPHS]
-        for file in files:
-            imsave(file, getattr(skimage.data, file.stem)(), check_contrast=False)
-        return load_batches(files, shape, 1, preprocessor)
+    files = [folder / f'{name}.png' for name in PHOTOGRAPHS]
+    for file in files:
+        imsave(file, getattr(skimage.data, file.stem)(), check_contrast=False)
+    return files

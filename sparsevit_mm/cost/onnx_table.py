@@ -6,12 +6,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
-from ..deploy.extras import require
 from ..deploy.onnx_export import make_onnx
 from ..deploy.onnx_run import OnnxSession
+from ..extras import require
 from ..models import SparseBackbone
 from ..sparsity import DEFAULT_CHOICES
 from .backbone_identity import BackboneIdentity
@@ -121,9 +120,7 @@ class _TimedGraphs:
             return self._sessions[setting]
         if setting not in self._graphs:
             self._backbone.sparsity = setting
-            with torch.no_grad():
-                names = [f'map{i}' for i in range(len(self._backbone(self._images)))]
-            self._graphs.add(setting, make_onnx(self._backbone, self._images, names))
+            self._graphs.add(setting, make_onnx(self._backbone, self._images))
         graph = self._graphs.get(setting)
         self._sessions[setting] = session = OnnxSession(graph, self._threads)
         # A loaded graph has its weights twice: as they are, and as products want them.

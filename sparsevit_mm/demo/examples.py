@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from ..cost.images import PHOTOGRAPHS
-from ..deploy.extras import require
+from ..cost.images import write_photographs
 from ..visualization import list_images
 
 __all__ = ['MOST', 'example_pictures']
@@ -28,11 +27,4 @@ def example_pictures(images: str | Path | None, folder: Path) -> list[Path]:
         files = list_images([images])
         count = min(len(files), MOST)
         return [files[i * len(files) // count] for i in range(count)]
-    require('skimage')
-    import skimage.data
-    from skimage.io import imsave
-
-    files = [Path(folder) / f'{name}.png' for name in PHOTOGRAPHS]
-    for file in files:
-        imsave(file, getattr(skimage.data, file.stem)(), check_contrast=False)
-    return files
+    return write_photographs(Path(folder))

@@ -17,6 +17,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..pipelines import test_pipeline
+from ..visualization import decode_image, network_picture
+from ..visualization.inputs import camera_boxes
 from .cameras import Camera, Cameras
 
 __all__ = ['PictureReader', 'PreparedPicture']
@@ -77,12 +79,7 @@ class PictureReader:
         self._pipeline = Compose([step for step in steps if 'Annotations' not in _name(step)])
         self._preprocess = model.data_preprocessor
         self._canvas, self._cameras = canvas, cameras
-        self._boxes: dict[str, Any] = {}
-        if cameras is not None:
-            from mmdet3d.structures import get_box_type
-
-            kind, mode = get_box_type('Camera')
-            self._boxes = dict(box_type_3d=kind, box_mode_3d=mode)
+        self._boxes = {} if cameras is None else camera_boxes()
 
     def __call__(self, path: str | Path) -> PreparedPicture:
         """Read one file.
@@ -99,7 +96,7 @@ class PictureReader:
                 mmcv.imwrite(np.ascontiguousarray(rgb[..., ::-1]), str(file))
             camera = self._cameras and self._cameras.of(path.name, rgb.shape[:2], original)
             sample = self._pipeline(self._sample(file, camera))
-        seen, sample = _seen(sample['inputs']), dict(sample)
+        seen, sample = network_picture(sample['inputs']), dict(sample)
         if camera is not None:  # not every pipeline that resizes pictures scales the camera with them
             camera = camera.scaled(seen.shape[1] / rgb.shape[1], seen.shape[0] / rgb.shape[0])
             sample['data_samples'].set_metainfo(dict(cam2img=camera.matrix))
@@ -129,8 +126,7 @@ def _read(path: Path) -> tuple[np.ndarray, tuple[int, int] | None]:
         raise ValueError(f'There is no image {path}.')
     _check_size(path)
     try:
-        content = path.read_bytes()
-        image = mmcv.imfrombytes(content, channel_order='rgb') if content else None
+        image = decode_image(path.read_bytes())
     except cv2.error:
         image = None
     if image is None:
@@ -158,10 +154,3 @@ def _check_size(path: Path) -> None:
         raise ValueError(
             f'{path.name} is too large: pictures of at most {MOST_PIXELS // 10**6} million pixels are read.'
         )
-
-
-def _seen(inputs: Tensor | Mapping[str, Tensor]) -> np.ndarray:
-    """The picture that a pipeline ends with, uint8 RGB."""
-    tensor = inputs['img'] if isinstance(inputs, Mapping) else inputs
-    rgb = tensor.numpy()[::-1].transpose(1, 2, 0)  # mmcv reads BGR
-    return np.ascontiguousarray(rgb.clip(0, 255).astype(np.uint8))

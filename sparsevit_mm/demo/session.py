@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..apis import build_model, drop_pretrained, init_scope, load_config, sparsify_config
+from ..apis import init_scope, load_config, load_sparse_model
 from ..config import BACKBONE_KEYS
 from ..cost import count_macs
 from ..cost.counter import count_executed_macs
@@ -175,7 +175,7 @@ class Demo:
             maps=tuple(maps),
             dense_macs=known.dense.macs,
             macs=run.macs,
-            agreement=self.task.compare(known.dense.sample, run.sample),
+            agreement=self.task.compare(picture, known.dense.sample, run.sample),
             notes=tuple(self._notes(picture, values)),
         )
 
@@ -300,14 +300,11 @@ def load_demo(
     """
     if rounds < FEWEST:
         raise ValueError(f'rounds must be at least {FEWEST}: fewer have no quartiles to judge by, got {rounds}.')
-    cfg = load_config(config, cfg_options)
-    model_cfg = cfg.get('model') or {}
-    own = next((model_cfg[key].get('sparsity', 0.0) for key in BACKBONE_KEYS if key in model_cfg), 0.0)
-    cfg = sparsify_config(cfg, own if sparsity is None else sparsity)
-    drop_pretrained(cfg)
-    init_scope(cfg)
     cameras = None if camera is None else Cameras(camera)
-    model = build_model(cfg, checkpoint, device)
+    if sparsity is None:
+        model_cfg = load_config(config, cfg_options).get('model') or {}
+        sparsity = next((model_cfg[key].get('sparsity', 0.0) for key in BACKBONE_KEYS if key in model_cfg), 0.0)
+    _, model = load_sparse_model(config, checkpoint, sparsity, device=device, cfg_options=cfg_options)
     return Demo(
         model,
         trained=checkpoint is not None,

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ..compat import has_dynamo_onnx_exporter
-from .extras import require
+from ..extras import require
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ['DEFAULT_OPSET', 'OPSETS', 'check_opset', 'drop_outputs', 'make_onnx', 'save_onnx']
+__all__ = ['DEFAULT_OPSET', 'OPSETS', 'check_opset', 'drop_outputs', 'make_onnx', 'map_names', 'save_onnx']
 
 OPSETS = range(18, 24)
 DEFAULT_OPSET = 18
@@ -41,7 +41,7 @@ def check_opset(opset: int) -> int:
 def make_onnx(
     module: nn.Module,
     images: Tensor,
-    output_names: Sequence[str],
+    output_names: Sequence[str] | None = None,
     *,
     opset: int = DEFAULT_OPSET,
     dynamic_batch: bool = False,
@@ -52,7 +52,7 @@ def make_onnx(
     Args:
         module: Takes images and gives a tensor or a tuple of tensors. It comes back as it was.
         images: ``[B, 3, H, W]`` of the size that the graph is for.
-        output_names: A name for each tensor.
+        output_names: A name for each tensor; ``map0``, ``map1`` and so on if not given.
         opset: Version of ONNX's standard operators.
         dynamic_batch: Whether the graph takes any number of images; height and width are always fixed.
         metadata: What to note in the file, as text.
@@ -72,6 +72,8 @@ def make_onnx(
         images = torch.cat([images, images.flip(3)])  # a batch of 1 would be taken for a constant
     shapes = {0: torch.export.Dim('batch', min=1, max=1024)} if dynamic_batch else None
     with _evaluating(module), torch.no_grad(), _quiet():
+        if output_names is None:
+            output_names = map_names(module(images))
         try:
             program = torch.onnx.export(
                 module,
@@ -93,6 +95,11 @@ def make_onnx(
         entry = model.metadata_props.add()
         entry.key, entry.value = key, str(value)
     return model
+
+
+def map_names(maps: Sequence[Tensor]) -> list[str]:
+    """What maps are called in a graph."""
+    return [f'map{i}' for i in range(len(maps))]
 
 
 def drop_outputs(model: 'onnx.ModelProto', names: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .extras import require
+from ..extras import require
 from .onnx_export import make_onnx
 
 if TYPE_CHECKING:
@@ -85,10 +85,7 @@ class OnnxBackbone:
             ValueError: If it cannot be exported.
         """
         if self._session is None:
-            with torch.no_grad():
-                maps = self._backbone(images)
-            names = [f'map{i}' for i in range(len(maps))]
-            self._session = OnnxSession(make_onnx(self._backbone, images, names))
+            self._session = OnnxSession(make_onnx(self._backbone, images))
         return self._session(images)
 
 

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from ..models import SiteRecord, find_sparse_backbone
+from .onnx_export import map_names
 
 __all__ = ['PARTS', 'ModelPart', 'describe', 'part_of']
 
@@ -59,7 +60,7 @@ class ModelPart(nn.Module):
         """Names of the tensors, in their order; runs once."""
         with torch.no_grad(), self.backbone.record_selections() as records:
             outputs = self._outputs(images)
-        names = ['logits'] if self.kind == 'logits' else [f'map{i}' for i in range(len(outputs))]
+        names = ['logits'] if self.kind == 'logits' else map_names(outputs)
         if self.selections:
             names += [f'kept.{record.site}.block{record.block}' for record in _pruning(records)]
         return names

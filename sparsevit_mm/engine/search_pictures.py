@@ -11,10 +11,10 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.logging import print_log
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from ..models import SparseBackbone
-from ..visualization import draw_overview, site_maps
+from ..visualization import draw_overview, network_picture, site_maps
 
 __all__ = ['draw_samples']
 
@@ -78,7 +78,7 @@ def _draw(model: nn.Module, backbone: SparseBackbone, item: Mapping[str, Any], n
     images = model.data_preprocessor(pseudo_collate([item]), False)['inputs']
     images = images['imgs'] if isinstance(images, Mapping) else images
     images = torch.stack(list(images)) if isinstance(images, list | tuple) else images
-    picture = _picture(item['inputs'])
+    picture = network_picture(item['inputs'])
     with backbone.record_selections() as records:
         backbone(images)
     size = tuple(images.shape[-2:])
@@ -89,20 +89,6 @@ def _draw(model: nn.Module, backbone: SparseBackbone, item: Mapping[str, Any], n
     path = folder / f'{number}_{name}.jpg'
     path.write_bytes(_jpeg(draw_overview(picture, maps, name)))
     return path
-
-
-def _picture(inputs: Tensor | Mapping[str, Any]) -> np.ndarray:
-    """The image as the pipeline leaves it, uint8 RGB: before normalisation and padding by the preprocessor.
-
-    Raises:
-        ValueError: If it is not one image.
-    """
-    image = inputs['img'] if isinstance(inputs, Mapping) else inputs
-    if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != 3:
-        shape = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
-        raise ValueError(f'one image with 3 channels can be drawn, the data set gives {shape}.')
-    rgb = image.cpu().numpy()[::-1].transpose(1, 2, 0)  # mmcv reads BGR
-    return np.ascontiguousarray(rgb.clip(0, 255).astype(np.uint8))
 
 
 def _jpeg(picture: np.ndarray) -> bytes:

@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
-from ..compat import allow_mmengine_checkpoints
+from ..compat import allow_mmengine_checkpoints, load_checkpoint_file
 
 __all__ = [
     'GROWN_PARTS',
@@ -53,7 +53,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
             content = load_file(path)
         elif '://' not in str(path):
-            content = torch.load(path, map_location='cpu', weights_only=True)
+            content = load_checkpoint_file(path)
         elif str(path).startswith(('http://', 'https://')):
             content = torch.hub.load_state_dict_from_url(str(path), map_location='cpu', weights_only=True)
         else:

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import torch
 
+from ..compat import is_compiling
+
 T = TypeVar('T')
 
 __all__ = ['IndexCache', 'as_numbers', 'is_tracing', 'keep_cached_values']
@@ -16,7 +18,7 @@ _KEPT: list[list[object]] = []
 
 def is_tracing() -> bool:
     """Whether tensors of this moment belong to a trace and must not outlive it."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()
+    return is_compiling() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()
 
 
 def as_numbers(sizes: Iterable[int]) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from mmcv.cnn import Linear
 from torch import Tensor, nn
 
-from ..compat import autocast_dtype
+from ..compat import autocast_dtype, has_global_hooks
 from .cache import is_tracing
 from .observers import is_observed
 from .weights import forget_packed, packed_weight
@@ -112,7 +112,7 @@ def inference_dtype(x: Tensor) -> torch.dtype | None:
 
 def has_hooks(*modules: nn.Module) -> bool:
     """Whether somebody wants to see these modules, or any module, being called."""
-    if nn.modules.module._has_any_global_hook():
+    if has_global_hooks():
         return True
     return any(module._forward_hooks or module._forward_pre_hooks for module in modules)
 

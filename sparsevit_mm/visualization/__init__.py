@@ -1,7 +1,7 @@
 """Pictures of where a sparse backbone computes."""
 
 from .contact_sheet import MOST_ROWS, SheetRow, check_rows, draw_contact_sheet, make_contact_sheet
-from .differences import MapChange, ObjectChange, compare_maps, match_objects
+from .differences import MapChange, ObjectChange, compare_maps, compare_predictions, match_objects
 from .draw import SelectionPictures, draw_heat_map, draw_overview, draw_selection, draw_site
 from .draw_change import draw_change
 from .frames import HEAT, FrameMaker, make_video
@@ -40,6 +40,7 @@ __all__ = [
     'class_colours',
     'class_map',
     'compare_maps',
+    'compare_predictions',
     'decode_image',
     'draw_change',
     'draw_contact_sheet',

@@ -3,11 +3,21 @@
 from dataclasses import dataclass
 
 import numpy as np
+from mmengine.structures import BaseDataElement
 
-from .samples import Objects
+from .samples import Objects, class_map, objects_of
 
-__all__ = ['MapChange', 'ObjectChange', 'box_overlaps', 'compare_maps', 'mask_overlaps', 'match_objects']
+__all__ = [
+    'MapChange',
+    'ObjectChange',
+    'box_overlaps',
+    'compare_maps',
+    'compare_predictions',
+    'mask_overlaps',
+    'match_objects',
+]
 
+_SAME_CENTER = 0.02  # of the longer side of an image: how far the centre of a 3D box may move
 _MASK_PIXELS = 250_000  # overlaps of masks are counted on no more of them
 
 
@@ -54,6 +64,25 @@ class ObjectChange:
     def caption(self) -> str:
         """The change in a few words."""
         return f'{len(self.kept)} kept, {len(self.vanished)} vanish, {len(self.appeared)} appear'
+
+
+def compare_predictions(
+    before: BaseDataElement, after: BaseDataElement, size: tuple[int, int], score_thr: float, iou_thr: float = 0.5
+) -> MapChange | ObjectChange | None:
+    """What changes from one prediction to another; ``None`` if they are neither maps of classes nor objects.
+
+    Args:
+        before: The first prediction, a data sample of an mm package.
+        after: The second one.
+        size: Height and width in pixels of the image that they speak of.
+        score_thr: Objects with no higher score are left out.
+        iou_thr: Least overlap of two objects that are taken for one.
+    """
+    maps = [class_map(sample) for sample in (before, after)]
+    if maps[0] is not None:
+        return compare_maps(*maps)
+    objects = [objects_of(sample, score_thr) for sample in (before, after)]
+    return None if objects[0] is None else match_objects(*objects, iou_thr, distance=_SAME_CENTER * max(size))
 
 
 def compare_maps(before: np.ndarray, after: np.ndarray) -> MapChange:

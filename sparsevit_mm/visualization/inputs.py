@@ -19,6 +19,7 @@ __all__ = [
     'ImageReader',
     'NetworkInput',
     'UnreadableImage',
+    'camera_boxes',
     'decode_image',
     'list_images',
     'network_picture',
@@ -79,7 +80,7 @@ class ImageReader:
         steps = test_pipeline(cfg)
         self._pipeline = Compose([step for step in steps if 'Annotations' not in step['type']])
         self._preprocess = model.data_preprocessor
-        self._boxes = _camera_boxes() if cfg.get('default_scope') == 'mmdet3d' else {}
+        self._boxes = camera_boxes() if cfg.get('default_scope') == 'mmdet3d' else {}
 
     def __call__(self, path: str | Path) -> NetworkInput:
         """Read one file.
@@ -157,7 +158,7 @@ def _sample(path: Path, size: tuple[int, int]) -> dict[str, Any]:
     return dict(img_path=str(path), img_id=0, sample_idx=0, images=dict(CAM2=camera))
 
 
-def _camera_boxes() -> dict[str, Any]:
+def camera_boxes() -> dict[str, Any]:
     """What data sets of mmdet3d say of the boxes of a monocular detector."""
     from mmdet3d.structures import get_box_type
 

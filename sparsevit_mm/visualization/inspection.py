@@ -11,7 +11,7 @@ from torch import nn
 from ..cost import count_macs
 from ..cost.counter import count_executed_macs
 from ..models import SparseBackbone, find_sparse_backbone
-from .differences import MapChange, ObjectChange, compare_maps, match_objects
+from .differences import MapChange, ObjectChange, compare_predictions
 from .inputs import ImageReader, NetworkInput
 from .predictions import PredictionPainter, stock_visualizer
 from .recording import InferenceRecord, record_inference
@@ -19,8 +19,6 @@ from .samples import class_map, in_image, objects_of
 from .site_map import SiteMap, kept_share
 
 __all__ = ['Inspection', 'Inspector', 'macs_share']
-
-_SAME_CENTER = 0.02  # of the longer side of an image: how far the centre of a 3D box may move
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ class Inspector:
             found.append(with_all)
             extras = dict(
                 dense_prediction=self._paint(canvas, with_all),
-                change=self._compare(with_all, sample, max(canvas.shape[:2])),
+                change=self._compare(with_all, sample, canvas),
             )
         classes = [class_map(one) for one in found]
         return Inspection(
@@ -139,17 +137,14 @@ class Inspector:
             return self.painter.paint_centers(canvas, sample)
         return self.painter.paint(canvas, in_image(sample))
 
-    def _compare(self, before: BaseDataElement, after: BaseDataElement, longest: int) -> MapChange | ObjectChange:
-        maps = [class_map(one) for one in (before, after)]
-        if maps[0] is not None:
-            return compare_maps(*maps)
-        objects = [objects_of(one, self.score_thr) for one in (before, after)]
-        if objects[0] is None:
+    def _compare(self, before: BaseDataElement, after: BaseDataElement, canvas: np.ndarray) -> MapChange | ObjectChange:
+        change = compare_predictions(before, after, canvas.shape[:2], self.score_thr, self.iou_thr)
+        if change is None:
             raise ValueError(
                 f'the predictions of {type(self.model).__name__} are neither maps of classes nor objects, so that '
                 f'those at two sparsities cannot be compared.'
             )
-        return match_objects(*objects, self.iou_thr, distance=_SAME_CENTER * longest)
+        return change
 
     def _macs_share(self, item: NetworkInput, record: InferenceRecord) -> float:
         # Crops are all of one size, so that the share of one is that of all.

@@ -31,9 +31,13 @@ class PredictionPainter:
         visualizer: Draws; the backends of it get nothing, and its settings stay.
         score_thr: Objects with no higher score are left out.
         longest: Longer side of the pictures in pixels, where images are larger.
+        with_labels: Whether maps of classes carry their names. That takes seconds of a large map, so sheets have a
+            legend instead.
     """
 
-    def __init__(self, visualizer: Visualizer, score_thr: float = 0.3, longest: int = 720) -> None:
+    def __init__(
+        self, visualizer: Visualizer, score_thr: float = 0.3, longest: int = 720, with_labels: bool = False
+    ) -> None:
         self._visualizer = copy.copy(visualizer)
         self._visualizer._vis_backends = {'catch': self}
         self._visualizer.dataset_meta = _with_tuples(visualizer.dataset_meta)
@@ -42,6 +46,7 @@ class PredictionPainter:
         self._caught: np.ndarray | None = None
         self.score_thr = score_thr
         self.longest = longest
+        self.with_labels = with_labels
 
     @property
     def meta(self) -> Mapping[str, Any]:
@@ -66,7 +71,7 @@ class PredictionPainter:
         asked |= {name: value for name, value in self._extras().items() if name in self._options}
         data = dict(img=image) if 'data_input' in self._options else image
         self._caught = None
-        with _numpy_random_state_kept():  # mmdet jitters colours by it, and training goes on with it
+        with _fixed_numpy_random_state():
             self._visualizer.add_datasample('picture', data, data_sample=small, **asked)
         return image if self._caught is None else self._caught
 
@@ -92,8 +97,8 @@ class PredictionPainter:
         self._visualizer.ax_save.autoscale(False)  # a 3D box that reaches over the edge would make the image smaller
 
     def _extras(self) -> dict[str, Any]:
-        """What some of the visualizers take. Names of classes go to a legend: mmseg's placing of them takes seconds."""
-        return dict(with_labels=False, pred_score_thr=self.score_thr, vis_task='mono_det')
+        """What some of the visualizers take."""
+        return dict(with_labels=self.with_labels, pred_score_thr=self.score_thr, vis_task='mono_det')
 
     def _name(self, label: int) -> str:
         classes = self.meta.get('classes')
@@ -168,8 +173,10 @@ def _palette(palette: Any, count: int) -> list[list[int]]:
 
 
 @contextmanager
-def _numpy_random_state_kept() -> Iterator[None]:
+def _fixed_numpy_random_state() -> Iterator[None]:
+    """mmdet varies colours by it: equal predictions should look alike, and a training goes on with its own."""
     state = np.random.get_state()
+    np.random.seed(0)
     try:
         yield
     finally:

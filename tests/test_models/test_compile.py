@@ -10,29 +10,15 @@ import torch
 import torch._dynamo
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from small_backbones import FAMILIES, VIT
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from sparsevit_mm.compat import compilation_limit_option
 from sparsevit_mm.engine.hooks import SparsityAdaptationHook
-from sparsevit_mm.models import DynamicConvNeXt, DynamicSwin, PrunedPiT, PrunedViT, SparseBackbone, SparseSwin
+from sparsevit_mm.models import PrunedViT, SparseBackbone
 
 from .conftest import randomize
 
-SWIN = dict(
-    embed_dims=8, depths=(2,), num_heads=(2,), strides=(4,), out_indices=(0,), window_size=4, drop_path_rate=0.0
-)
-TWO_STAGES = SWIN | dict(depths=(1, 2), num_heads=(1, 2), strides=(4, 2), out_indices=(0, 1), site_stage=1)
-VIT = dict(img_size=64, patch_size=8, embed_dims=16, num_layers=3, num_heads=2, site_blocks=(1, 2), out_indices=(0, 2))
-PIT = dict(arch=dict(head_dims=(8, 8), num_heads=(1, 2), depths=(1, 2)), img_size=64, out_indices=(0, 1))
-CONVNEXT = dict(arch=dict(depths=(1, 3), channels=(16, 16)), out_indices=(0, 1), site_stage=1, site_blocks=(1, 2))
-FAMILIES = {
-    'swin': (SparseSwin, SWIN),
-    'swin-package': (SparseSwin, SWIN | dict(bypass='package')),
-    'dynamic-swin': (DynamicSwin, TWO_STAGES | dict(site_blocks=(0, 1))),
-    'convnext': (DynamicConvNeXt, CONVNEXT),
-    'vit': (PrunedViT, VIT),
-    'vit-package': (PrunedViT, VIT | dict(bypass='package')),
-    'pit': (PrunedPiT, PIT),
-}
 SELECTORS = ('Magnitude', 'Predictor', 'MultiHead', 'Random')
 CASES = [(family, selector) for family in FAMILIES for selector in SELECTORS if family[:3] in ('swi', 'vit')]
 CASES += [(family, selector) for family in ('dynamic-swin', 'convnext', 'pit') for selector in SELECTORS[1::2]]
@@ -245,9 +231,7 @@ def test_runner_compiles_training(tmp_path, adapting):
 
 def limit(compilations: int):
     """So many compilations of a function until Dynamo gives it up."""
-    config = torch._dynamo.config
-    name = 'recompile_limit' if hasattr(config, 'recompile_limit') else 'cache_size_limit'
-    return config.patch({name: compilations})
+    return torch._dynamo.config.patch({compilation_limit_option(): compilations})
 
 
 def gradients(model: SparseBackbone, function, x: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -1,10 +1,9 @@
 """Instance segmentation of a few COCO pictures, trained and tested on the same ones."""
 
-from dataclasses import replace
 from typing import Any
 
-from ..plan import Claim, Run, Suite
-from .parts import SwinPath, by_epochs, measured, uniform_controls
+from ..plan import Claim, Suite
+from .parts import GENTLE, SwinPath, by_epochs, size_candidate
 
 __all__ = ['COCO_MINI']
 
@@ -56,17 +55,8 @@ SCALES = {'train': 2, 'test': 1}  # places of Resize in the pipelines
 
 
 def _sizes() -> list[dict[str, Any]]:
-    return [
-        {
-            'label': f'{height}x{height * 4 // 3}',
-            'shape': (height, height * 4 // 3),
-            'overrides': {
-                f'{split}_dataloader.dataset.pipeline.{place}.scale': (height * 4 // 3, height)
-                for split, place in SCALES.items()
-            },
-        }
-        for height in range(168, 336, 12)
-    ]
+    sides = ((height, height * 4 // 3) for height in range(168, 336, 12))
+    return [size_candidate((height, width), (width, height), SCALES) for height, width in sides]
 
 
 SAVED = {'default_hooks.checkpoint.interval': 5, 'default_hooks.checkpoint.max_keep_ckpts': 2}
@@ -80,22 +70,8 @@ PATH = SwinPath(
     shape=SHAPE,
     common=COMMON,
     test={'splits': ('test',)},
-    longer=by_epochs(ADAPT + TUNE, lr=0.0002),
+    longer=by_epochs(ADAPT + TUNE, lr=GENTLE),
 )
-
-
-def _runs() -> tuple[Run, ...]:
-    dense, adapt, longer = PATH.trained()
-    uniform = PATH.uniform(BUDGET)
-    return (
-        PATH.calibrated((BUDGET,), {'uniform': uniform_controls(), 'size': _sizes()}, rounds=10, check=10),
-        replace(dense, overrides={**dense.overrides, **by_epochs(DENSE, warmup=100)}),
-        replace(adapt, overrides={**adapt.overrides, **by_epochs(ADAPT, lr=0.0002)}),
-        replace(uniform, overrides={**uniform.overrides, **by_epochs(TUNE, lr=0.0002)}),
-        longer,
-        PATH.control(BUDGET, 'size', 'smaller input', from_dense=True),
-        measured(PATH.dense, rounds=15),
-    )
 
 
 COCO_MINI = Suite(
@@ -106,7 +82,7 @@ COCO_MINI = Suite(
 says nothing about pictures that were not trained on. {DENSE} epochs dense, {ADAPT} of adaptation and {TUNE} of
 fine-tuning, batch 4. There is no search, which takes training pictures that are not reported: sparse rows have one
 sparsity for all sites.""",
-    runs=_runs(),
+    runs=PATH.overfitted(BUDGET, _sizes(), (DENSE, ADAPT, TUNE), warmup=100),
     metric='coco/segm_mAP',
     metric_title='mask AP',
     scale=100.0,

@@ -1,10 +1,9 @@
 """Monocular 3D detection on a few KITTI frames, trained and tested on the same ones."""
 
-from dataclasses import replace
 from typing import Any
 
-from ..plan import Claim, Run, Suite
-from .parts import SwinPath, by_epochs, measured, uniform_controls
+from ..plan import Claim, Suite
+from .parts import GENTLE, SwinPath, by_epochs, size_candidate
 
 __all__ = ['KITTI_MINI']
 
@@ -40,16 +39,10 @@ SCALES = {'train': 2, 'test': 1}  # places of Resize3D in the pipelines
 
 def _sizes() -> list[dict[str, Any]]:
     """Smaller frames of nearly the same form; sizes of the network are multiples of 32."""
+    sides = ((height, round(height * 624 / 188)) for height in (94, 112, 120, 128, 136, 144, 152, 160))
     return [
-        {
-            'label': f'{height}x{round(height * 624 / 188)}',
-            'shape': (-(-height // 32) * 32, -(-round(height * 624 / 188) // 32) * 32),
-            'overrides': {
-                f'{split}_dataloader.dataset.pipeline.{place}.scale': (round(height * 624 / 188), height)
-                for split, place in SCALES.items()
-            },
-        }
-        for height in (94, 112, 120, 128, 136, 144, 152, 160)
+        size_candidate((-(-height // 32) * 32, -(-width // 32) * 32), (width, height), SCALES)
+        for height, width in sides
     ]
 
 
@@ -61,22 +54,8 @@ PATH = SwinPath(
     shape=SHAPE,
     common=COMMON,
     test={'splits': ('test',)},
-    longer=by_epochs(ADAPT + TUNE, lr=0.0002),
+    longer=by_epochs(ADAPT + TUNE, lr=GENTLE),
 )
-
-
-def _runs() -> tuple[Run, ...]:
-    dense, adapt, longer = PATH.trained()
-    uniform = PATH.uniform(BUDGET)
-    return (
-        PATH.calibrated((BUDGET,), {'uniform': uniform_controls(), 'size': _sizes()}, rounds=10, check=10),
-        replace(dense, overrides={**dense.overrides, **by_epochs(DENSE, warmup=50)}),
-        replace(adapt, overrides={**adapt.overrides, **by_epochs(ADAPT, lr=0.0002)}),
-        replace(uniform, overrides={**uniform.overrides, **by_epochs(TUNE, lr=0.0002)}),
-        longer,
-        PATH.control(BUDGET, 'size', 'smaller input', from_dense=True),
-        measured(PATH.dense, rounds=15),
-    )
 
 
 KITTI_MINI = Suite(
@@ -86,7 +65,7 @@ KITTI_MINI = Suite(
 `data/kitti_mini`, 188x624, **trained and tested on the same frames**, scored by `sparsevit_mm.KittiMonoMetric`, KITTI's
 rules on the CPU, at its loose overlaps. {DENSE} epochs dense, {ADAPT} of adaptation and {TUNE} of fine-tuning, batch 4.
 There is no search, as above.""",
-    runs=_runs(),
+    runs=PATH.overfitted(BUDGET, _sizes(), (DENSE, ADAPT, TUNE), warmup=50),
     metric='pred_instances_3d/KITTI/Overall_3D_AP40_moderate_loose',
     metric_title='3D AP40, loose',
     data=(f'data/kitti_mini/{FILE}',),

@@ -1,14 +1,15 @@
 """What suites are put together from: lengths of training, controls, and the runs of SparseViT's path."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..plan import From, Row, Run, Seed, budget_name
 
-__all__ = ['SwinPath', 'by_epochs', 'measured', 'uniform_controls', 'width_controls']
+__all__ = ['GENTLE', 'SwinPath', 'by_epochs', 'measured', 'size_candidate', 'uniform_controls', 'width_controls']
 
 SPARSITY, START = 'model.backbone.sparsity', 'load_from'
+GENTLE = 0.0002  # learning rate of what goes on with trained weights
 
 
 def by_epochs(epochs: int, *, warmup: int = 0, lr: float | None = None) -> dict[str, Any]:
@@ -47,6 +48,18 @@ def width_controls(widths: Sequence[int]) -> list[dict[str, Any]]:
         }
         for width in widths
     ]
+
+
+def size_candidate(shape: tuple[int, int], scale: tuple[int, int], places: Mapping[str, int]) -> dict[str, Any]:
+    """A candidate with smaller pictures.
+
+    Args:
+        shape: Height and width that the network gets.
+        scale: Width and height that pictures are resized to.
+        places: For each split the place of the resizing in its pipeline.
+    """
+    overrides = {f'{split}_dataloader.dataset.pipeline.{place}.scale': scale for split, place in places.items()}
+    return {'label': f'{scale[1]}x{scale[0]}', 'shape': shape, 'overrides': overrides}
 
 
 @dataclass(frozen=True)
@@ -119,6 +132,38 @@ class SwinPath:
         row = Row(label, budget)
         name = f'{name}-{_short(budget)}'
         return Run(name, 'train', self.tune, overrides, adopt=adopt, options=self.tested, row=row)
+
+    def overfitted(
+        self, budget: float, sizes: Sequence[Mapping[str, Any]], epochs: tuple[int, int, int], warmup: int
+    ) -> tuple[Run, ...]:
+        """Dense against uniform sparsity and a smaller input, where what is trained is also what is tested.
+
+        There is no search, which takes training pictures that are not reported.
+
+        Args:
+            budget: Fraction of the dense latency.
+            sizes: Candidates of the smaller input.
+            epochs: Of the dense training, the adaptation and the fine-tuning.
+            warmup: Iterations of the dense one.
+        """
+        lengths = dict(zip(('dense', 'adapt', 'uniform'), epochs))
+        dense, adapt, longer = self.trained()
+        uniform = self.uniform(budget)
+
+        def lasting(run: Run, **options: Any) -> Run:
+            return replace(
+                run, overrides={**run.overrides, **by_epochs(lengths[run.name.partition('-')[0]], **options)}
+            )
+
+        return (
+            self.calibrated((budget,), {'uniform': uniform_controls(), 'size': sizes}, rounds=10, check=10),
+            lasting(dense, warmup=warmup),
+            lasting(adapt, lr=GENTLE),
+            lasting(uniform, lr=GENTLE),
+            longer,
+            self.control(budget, 'size', 'smaller input', from_dense=True),
+            measured(self.dense, rounds=15),
+        )
 
     def found(self, budget: float) -> tuple[Run, ...]:
         """Search on adapted weights, fine-tuning at what it found, and the same without fine-tuning."""

@@ -2,7 +2,7 @@
 
 from ..plan import Claim, From, Row, Run, Suite
 from .camvid_swin import SHAPE, STEM
-from .parts import SwinPath, by_epochs, measured, uniform_controls
+from .parts import SwinPath, by_epochs, measured, size_candidate, uniform_controls
 
 __all__ = ['SMOKE']
 
@@ -34,13 +34,7 @@ PATH = SwinPath(
     longer=by_epochs(2),
 )
 SIZES = [
-    {
-        'label': f'{height}x{height * 4 // 3}',
-        'shape': (height, height * 4 // 3),
-        'overrides': {
-            f'{split}_dataloader.dataset.pipeline.1.scale': (height * 4 // 3, height) for split in ('val', 'test')
-        },
-    }
+    size_candidate((height, height * 4 // 3), (height * 4 // 3, height), {'val': 1, 'test': 1})
     for height in (150, 180, 210)
 ]
 
