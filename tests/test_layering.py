@@ -11,19 +11,8 @@ PACKAGE = Path(__file__).parents[1] / 'sparsevit_mm'
 
 # Lower layers first; a module may import from its own layer and from those before it.
 LAYERS = [
-    {
-        'version',
-        'registry',
-        'sparsity',
-        'budget',
-        'compat',
-        'restricted_pickle',
-        'config',
-        'extras',
-        'distributed',
-        'pipelines',
-    }
-    | {'precision'},
+    {'version', 'registry', 'sparsity', 'budget', 'compat', 'restricted_pickle', 'extras', 'files'}
+    | {'config', 'distributed', 'pipelines', 'precision'},
     {'ops'},
     {'selectors'},
     {'models'},

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files import written_whole
 from ..models import SparseBackbone
 from ..sparsity import SparsityLayout
 from .backbone_identity import BackboneIdentity
@@ -217,12 +218,8 @@ class LatencyTable:
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f'.{path.name}.{os.getpid()}')
-        try:
+        with written_whole(path) as unfinished:
             unfinished.write_text(json.dumps(self.to_dict(), indent=2) + '\n')
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> 'LatencyTable':

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ..files import written_whole
 from .environment import Environment
 
 __all__ = ['CaseResult', 'SuiteFile', 'read_suite_file', 'suite_environment']
@@ -85,9 +86,9 @@ class SuiteFile:
             OSError: If the file could not be written.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._beside.open('w'):
-            pass
-        self._beside.unlink()
+        beside = self.path.with_name(f'.{os.getpid()}.{self.path.name}')
+        beside.touch()
+        beside.unlink()
 
     def get(self, name: str) -> CaseResult | None:
         """A case that is there."""
@@ -105,12 +106,8 @@ class SuiteFile:
             'environment': self.environment,
             'cases': [asdict(result) for result in self._results.values()],
         }
-        self._beside.write_text(json.dumps(values, indent=1) + '\n')
-        os.replace(self._beside, self.path)  # one step: a reader sees the file before or after it
-
-    @property
-    def _beside(self) -> Path:
-        return self.path.with_name(f'.{self.path.name}.{os.getpid()}')
+        with written_whole(self.path) as unfinished:
+            unfinished.write_text(json.dumps(values, indent=1) + '\n')
 
 
 def read_suite_file(path: Path) -> tuple[str, dict[str, Any], list[CaseResult]]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..compat import has_dynamo_onnx_exporter
 from ..extras import require
+from ..files import written_whole
 
 if TYPE_CHECKING:
     import onnx
@@ -123,12 +124,8 @@ def save_onnx(model: 'onnx.ModelProto', path: Path) -> None:
     if model.ByteSize() >= MOST_BYTES:
         onnx.save(model, path, save_as_external_data=True, location=f'{path.name}.data')
         return
-    part = path.with_name(f'.{path.name}.part')
-    try:
-        part.write_bytes(model.SerializeToString())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with written_whole(path) as unfinished:
+        unfinished.write_bytes(model.SerializeToString())
 
 
 def _check_graph(model: 'onnx.ModelProto', opset: int) -> None:

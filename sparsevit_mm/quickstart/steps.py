@@ -17,6 +17,7 @@ from rich.console import Console
 
 from ..apis import build_model, load_config
 from ..datasets import demo
+from ..files import written_whole
 from ..models.checkpoints import load_into
 from ..runs import build_runner, evaluate, set_resume
 from .machine import fastest_settings
@@ -121,9 +122,8 @@ class Quickstart:
             raise ValueError(f'{self._file} cannot be read ({error}). Delete {self.work_dir} to begin anew.') from error
 
     def _save(self) -> None:
-        unfinished = self._file.with_suffix('.part')
-        unfinished.write_text(json.dumps(self._state, indent=2))
-        unfinished.replace(self._file)
+        with written_whole(self._file) as unfinished:
+            unfinished.write_text(json.dumps(self._state, indent=2))
 
     def _value(self, key: str) -> Any:
         return self._state[key]['value']

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..files import written_whole
+
 __all__ = ['check_writable', 'part_of', 'save_picture']
 
 
@@ -35,9 +37,5 @@ def save_picture(picture: np.ndarray, path: Path) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    part = part_of(path)
-    try:
-        Image.fromarray(picture).save(part, optimize=True)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with written_whole(path) as unfinished:
+        Image.fromarray(picture).save(unfinished, optimize=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...files import written_whole
 from ..process import end_with_parent
 from ..values import as_file, from_json, to_json
 
@@ -84,11 +85,10 @@ class Job:
 
 def write_whole(path: Path, values: Mapping[str, Any]) -> None:
     """Write a JSON file that is there as a whole or not at all."""
-    beside = path.with_name(f'.{path.name}.{os.getpid()}')
-    beside.write_text(json.dumps(values, indent=1) + '\n')
-    with beside.open() as file:
+    with written_whole(path) as unfinished, unfinished.open('w') as file:
+        file.write(json.dumps(values, indent=1) + '\n')
+        file.flush()
         os.fsync(file.fileno())
-    beside.replace(path)
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

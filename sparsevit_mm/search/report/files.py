@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ...files import written_whole
 from ..results import Measured, Outcome
 from .content import Picture, report_content
 from .csv import csv_text
@@ -78,6 +79,5 @@ _SITES = 'The fraction of its units that a site does not compute, from the first
 
 
 def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(f'.{os.getpid()}.{path.name}')
-    unfinished.write_text(text, encoding='utf-8')
-    unfinished.replace(path)
+    with written_whole(path) as unfinished:
+        unfinished.write_text(text, encoding='utf-8')

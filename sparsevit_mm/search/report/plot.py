@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...files import written_whole
 from ..budget import format_cost
 from ..results import Evaluation, Outcome
 
@@ -76,9 +77,8 @@ def new_figure(width: float, height: float) -> tuple['Figure', 'Axes']:
 
 def save_figure(figure: 'Figure', path: Path) -> None:
     """Writes a picture that is whole or not there; the suffix decides its format."""
-    unfinished = path.with_name(f'.{os.getpid()}.{path.name}')
-    figure.savefig(unfinished, format=path.suffix[1:])
-    unfinished.replace(path)
+    with written_whole(path) as unfinished:
+        figure.savefig(unfinished, format=path.suffix[1:])
 
 
 def _scale(outcome: Outcome) -> tuple[float, str]:

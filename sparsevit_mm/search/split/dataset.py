@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...files import written_whole
 from ..fingerprint import jsonable
 
 __all__ = ['OWN', 'ImageTable', 'assert_not_reported', 'assert_there', 'build_count', 'innermost', 'where']
@@ -177,9 +178,8 @@ class ImageTable:
         from mmengine import fileio
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f'.{os.getpid()}.{path.name}')
-        fileio.dump(self._part(chosen), unfinished)
-        unfinished.replace(path)
+        with written_whole(path) as unfinished:
+            fileio.dump(self._part(chosen), unfinished)
 
     def _part(self, chosen: Sequence[int]) -> dict:
         entries = [self._entry(*self._places[i]) for i in chosen]
