@@ -19,7 +19,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/sparsevit_mm
 REQUIREMENTS=$ROOT/requirements
 BASE_PYTHON=${PYTHON:-python3}
-INSTALLED=(build runtime det seg det3d_env search postgres export dev) # files of requirements/, and then mmdet3d
+INSTALLED=(build runtime det seg det3d_env search postgres export demo dev) # files of requirements/, and then mmdet3d
 JOB=
 
 say() { printf '[set-up %3ds] %s\n' "$SECONDS" "$*"; }
