@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / 'sparsevit_mm'
 # Lower layers first; a module may import from its own layer and from those before it.
 LAYERS = [
     {'version', 'registry', 'sparsity', 'budget', 'compat', 'restricted_pickle', 'extras', 'files'}
-    | {'config', 'distributed', 'pipelines', 'precision'},
+    | {'config', 'distributed', 'pipelines', 'precision', 'processes'},
     {'ops'},
     {'selectors'},
     {'models'},

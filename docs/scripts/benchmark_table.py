@@ -1,6 +1,6 @@
 """Tables and a picture of the files of suites, see docs/benchmarking.md.
 
-    python docs/scripts/benchmark_table.py benchmarks/*.json > table.md
+    python docs/scripts/benchmark_table.py benchmarks/*.json  # the table of benchmarks/README.md
     python docs/scripts/benchmark_table.py benchmarks/swin-coco_*.json --readme README.md README_zh-CN.md
     python docs/scripts/benchmark_table.py benchmarks/swin-coco_*.json --case b1 --plot docs/images/speed.png
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..processes import ENDS_WITH_PARENT
 from .benchmark import check_together
 from .benchmark_row import sparsity_text
 from .benchmark_table import format_ms
@@ -133,6 +134,7 @@ def run_case(name: str, arguments: Sequence[str], command: Sequence[str]) -> Cas
             text=True,
             errors='replace',
             check=False,
+            preexec_fn=ENDS_WITH_PARENT,
         )
         report = _report(out)
     # Status 1 with a report: rows of it did not run.

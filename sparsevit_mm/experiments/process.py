@@ -1,18 +1,17 @@
-"""Processes that end with the one that started them, and say why they ended."""
+"""Processes of runs: started, ended, and asked why they ended."""
 
-import ctypes
 import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-__all__ = ['FolderLock', 'InUse', 'end', 'end_left_over', 'end_with_parent', 'reason', 'start']
+from ..processes import ENDS_WITH_PARENT
 
-PR_SET_PDEATHSIG = 1
+__all__ = ['FolderLock', 'InUse', 'end', 'end_left_over', 'reason', 'start']
+
 SECONDS_TO_END = 10.0
 GROUP = 'group'  # file with the process group of a run's last start
 
@@ -88,7 +87,7 @@ def start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
             pass_fds=(lock.descriptor,),
-            preexec_fn=end_with_parent if sys.platform == 'linux' else None,
+            preexec_fn=ENDS_WITH_PARENT,
         )
     (folder / GROUP).write_text(str(process.pid))
     return process
@@ -111,12 +110,6 @@ def end_left_over(folder: Path) -> None:
                 os.kill(int(entry.name), signal.SIGKILL)
         except (OSError, ValueError):  # it has ended by now, or is not ours
             continue
-
-
-def end_with_parent() -> None:
-    """On Linux this process is killed when the thread that started it ends, by whatever cause."""
-    if sys.platform == 'linux':
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def end(process: subprocess.Popen) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..cli import run_tool
+from ..processes import end_with_parent
 from .jobs.job import RESULT_FILE, Job, write_whole
-from .process import end_with_parent
 
 __all__ = ['DEVICE_GONE', 'main']
 

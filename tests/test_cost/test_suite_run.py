@@ -1,7 +1,9 @@
 """Suites with real children: small programs in the place of the tool, and the tool itself on a tiny config."""
 
 import json
+import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +50,25 @@ def test_whatever_ends_a_case_is_its_reason(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
         raise ValueError(result.error)
     assert summary(result) == f'failed: {result.error}' and result.failures == [f'a: {result.error}']
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='processes end with their parent on Linux')
+def test_a_case_does_not_outlive_a_suite_that_is_killed(tmp_path):
+    pid = tmp_path / 'pid'
+    words = program(tmp_path, f'import time; open({str(pid)!r}, "w").write(str(os.getpid())); time.sleep(600)')
+    start = f"from sparsevit_mm.cost.suite_run import run_case; run_case('a', [], {words!r})"
+    suite = subprocess.Popen([sys.executable, '-c', start])
+    wait_for(lambda: pid.exists() and pid.read_text())
+    suite.kill()
+    suite.wait()
+    wait_for(lambda: not Path('/proc', pid.read_text()).exists())
+
+
+def wait_for(condition, seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def test_a_suite_goes_on_after_a_failure_and_takes_up_what_failed(tmp_path):

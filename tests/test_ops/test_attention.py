@@ -47,6 +47,14 @@ def test_heads_a_few_at_a_time_change_nothing(monkeypatch):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize('keys', [None, 11])
+def test_queries_a_few_at_a_time_change_nothing(monkeypatch, keys):
+    q, k, v = parts(keys=keys)
+    monkeypatch.setattr(attention, 'SCORE_BYTES', 4 * 11 * 4)
+    torch.testing.assert_close(attend(q, k, v), reference(q, k, v))
+
+
+@torch.no_grad()
 def test_half_precision_stays_near():
     q, k, v = parts(tokens=150)
     with torch.autocast('cpu', dtype=torch.bfloat16):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...files import written_whole
-from ..process import end_with_parent
+from ...processes import ENDS_WITH_PARENT
 from ..values import as_file, from_json, to_json
 
 __all__ = ['CONFIG_FILE', 'JOB_FILE', 'RESULT_FILE', 'Job', 'read_result', 'write_whole']
@@ -73,9 +73,7 @@ class Job:
             ValueError: If it was killed.
         """
         command = [sys.executable, '-W', 'ignore', str(self.project / 'tools' / name), *words]
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, preexec_fn=end_with_parent if sys.platform == 'linux' else None
-        )
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, preexec_fn=ENDS_WITH_PARENT)
         if done.returncode < 0:
             likely = ', most likely for memory' if done.returncode == -9 else ''
             raise ValueError(f'tools/{name} was killed by signal {-done.returncode}{likely}')
