@@ -10,6 +10,7 @@ CSS = """
 .gradio-container .prose h1 { font-size: 1.5rem; margin: 0 0 .25rem }
 .gradio-container .prose h2 { font-size: 1.05rem; margin: .4rem 0 0 }
 .gradio-container .html-container { padding: 0 }
+#sites .caption-label { display: none } /* it would lie on the legend; pictures have their titles */
 .faint { opacity: .72; font-size: .85rem; margin: .15rem 0; overflow-wrap: anywhere }
 .warning {
   background: #fff3cd; color: #5c4400; border: 1px solid #e0b93f; border-radius: 6px;
