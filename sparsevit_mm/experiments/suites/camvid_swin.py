@@ -89,7 +89,7 @@ CAMVID_SWIN = Suite(
     name='camvid-swin',
     title='Window pruning on CamVid',
     about=f"""Semantic segmentation of CamVid, all 367 training pictures, 11 classes, scored at full size on the 233
-test pictures. A Swin with 2-2-6-2 blocks and 32 channels (PARAMS M parameters with its FPN head), pictures of 240x320,
+test pictures. A Swin with 2-2-6-2 blocks and 32 channels (3.2 M parameters with its FPN head), pictures of 240x320,
 trained from nothing: {DENSE} epochs dense, {ADAPT} of adaptation, {TUNE} of fine-tuning, batch 8, bfloat16
 ([configs](../configs/camvid/README.md)).
 
