@@ -112,14 +112,13 @@ def _packages(stage: nn.Module, grid: Sequence[int], values: Sequence[float]) ->
 
 
 def _window_selector_macs(stage: nn.Module, grid: Sequence[int], values: Sequence[float]) -> int:
-    """Scoring, once for each shift that some pruned block has."""
-    macs = 0
-    for shift in {block.shift_size for block in stage.blocks}:
-        windows = len(window_token_counts(*grid, stage.window_size, shift))
-        shifted = [values[i // 2] for i, block in enumerate(stage.blocks) if block.shift_size == shift]
-        if any(keep_count(windows, value) < windows for value in shifted):
-            macs += stage.selector.count_macs(windows)
-    return macs
+    """Scoring, once for each shift that some pruned block has, in the stage or in each site."""
+    scored = set()
+    for i, block in enumerate(stage.blocks):
+        windows = len(window_token_counts(*grid, stage.window_size, block.shift_size))
+        if keep_count(windows, values[i // 2]) < windows:
+            scored.add((i // 2 if stage.ranking == 'site' else 0, block.shift_size, windows))
+    return sum(stage.selector.count_macs(windows) for _, _, windows in scored)
 
 
 def _merged(unfold: nn.Unfold, grid: tuple[int, int]) -> tuple[int, int]:

@@ -7,8 +7,13 @@ from mmengine.utils import to_2tuple
 
 __all__ = ['check_options', 'image_size', 'init_cfg_of', 'out_stages']
 
-# How dropped units are packed, what a map shows of them, and how many there are.
-CHOICES = dict(package=('separate', 'merged'), unfold=('residual', 'reuse'), counts=('fixed', 'adaptive'))
+# How dropped units are packed, what a map shows of them, how many there are, and how long a ranking of them lasts.
+CHOICES = dict(
+    package=('separate', 'merged'),
+    unfold=('residual', 'reuse'),
+    counts=('fixed', 'adaptive'),
+    ranking=('stage', 'site'),
+)
 
 
 def image_size(size: int | Sequence[int], option: str) -> tuple[int, int]:
@@ -40,7 +45,7 @@ def init_cfg_of(init_cfg: dict | None, pretrained: str | None) -> dict | None:
 
 
 def check_options(owner: str, bypasses: Sequence[str], bypass: str, **options: str) -> None:
-    """Looks at the options ``bypass``, ``package``, ``unfold`` and ``counts`` of a backbone that drops units.
+    """Looks at the option ``bypass`` and those in ``CHOICES`` of a backbone that drops units.
 
     Args:
         owner: Name of the backbone.

@@ -34,8 +34,11 @@ class SparseSwin(SwinBody):
         unfold: What becomes of tokens in a package at the end of the stage: with ``'residual'`` they get what the
             package has learned, with ``'reuse'`` they stay as they are.
         counts: With ``'fixed'`` as many windows of every image stay as the sparsity asks for, with ``'adaptive'`` those
-            whose scores are above a cut, as in :class:`PrunedViT`. Windows of a stage are scored once, so its sites
-            then have one sparsity, but for those at 0.
+            whose scores are above a cut, as in :class:`PrunedViT`. With one ranking a stage its sites then have one
+            sparsity, but for those at 0.
+        ranking: With ``'stage'`` windows are scored and ranked once a stage, before the first site that prunes, as in
+            SparseViT; with ``'site'`` again before each site, so that a window that was passed over can
+            come back. Packages need ``'stage'``.
         **swin: Arguments of :class:`SwinBody`, which are those of the stock backbones.
 
     Raises:
@@ -51,15 +54,21 @@ class SparseSwin(SwinBody):
         package: str = 'separate',
         unfold: str = 'residual',
         counts: str = 'fixed',
+        ranking: str = 'stage',
         **swin: Any,
     ) -> None:
-        check_options('SparseSwin', BYPASSES, bypass, package=package, unfold=unfold, counts=counts)
+        options = dict(package=package, unfold=unfold, counts=counts, ranking=ranking)
+        check_options('SparseSwin', BYPASSES, bypass, **options)
+        if bypass == 'package' and ranking == 'site':
+            raise ValueError(
+                "ranking='site' lets windows come back, but with bypass='package' their tokens have been folded away: "
+                "set ranking='stage' or bypass='identity'."
+            )
         packing = package if bypass == 'package' else None
         adaptive = counts == 'adaptive'
-        super().__init__(
-            partial(_window_stage, selector=selector, package=packing, unfold=unfold, adaptive=adaptive), **swin
-        )
-        self.bypass, self.counts = bypass, counts
+        stage = dict(package=packing, unfold=unfold, adaptive=adaptive, ranking=ranking)
+        super().__init__(partial(_window_stage, selector=selector, options=stage), **swin)
+        self.bypass, self.counts, self.ranking = bypass, counts, ranking
         self.sparsity_layout = _sites_of(self.depths)
         self.block_sites = tuple(
             tuple(span.start + block // 2 for block in range(depth))
@@ -69,13 +78,14 @@ class SparseSwin(SwinBody):
 
     def check_sparsity(self, values: tuple[float, ...]) -> None:
         """Looks whether all sites of a stage can be at these values."""
-        if self.counts != 'adaptive':
+        if self.counts != 'adaptive' or self.ranking == 'site':
             return
         for span in self.sparsity_layout.spans:
             if len(set(values[span]) - {0.0}) > 1:
                 raise ValueError(
                     f"sparsity of {', '.join(self.sites[span])} is {values[span]}, but with counts='adaptive' one "
-                    f'score decides for all of a stage: give them one value, or 0 to the first ones.'
+                    f'score decides for all of a stage: give them one value, or 0 to the first ones, or set '
+                    f"ranking='site'."
                 )
 
 
@@ -85,14 +95,12 @@ def _window_stage(
     merging: nn.Module | None,
     *,
     selector: dict,
-    package: str | None,
-    unfold: str,
-    adaptive: bool,
+    options: dict[str, Any],
 ) -> SwinStage:
     window_size, dims, num_heads = (blocks[0][name] for name in ('window_size', 'embed_dims', 'num_heads'))
     built = [WindowBlock(**arguments) for arguments in blocks]
-    own = build_window_selector(selector, dims, num_heads, adaptive)
-    return SwinStage(built, window_size, own, merging, package, unfold, adaptive)
+    own = build_window_selector(selector, dims, num_heads, options['adaptive'])
+    return SwinStage(built, window_size, own, merging, **options)
 
 
 def _sites_of(depths: Sequence[int]) -> SparsityLayout:

@@ -88,9 +88,10 @@ class WindowStage(BaseModule):
 class SwinStage(WindowStage):
     """Window blocks of one resolution, and the patch merging behind them.
 
-    Windows are scored once, from the features before the first site that prunes, and ranked once for plain and once
-    for shifted windows. Every block then keeps the best of its ranking; so later sites keep a part of what earlier
-    ones kept, and what a pruned window looks like is not asked again, as in SparseViT.
+    Windows are scored from the features before the first site that prunes, and ranked once for plain and once for
+    shifted windows. Every block then keeps the best of its ranking; so later sites keep a part of what earlier ones
+    kept, and what a pruned window looks like is not asked again, as in SparseViT. With a ranking a site, windows are
+    scored again before each one.
 
     With package tokens, tokens that no block of a site computes are folded into one, which the windows of later blocks
     see; behind the last block they get what it has learned. A token that only the plain or only the shifted windows
@@ -106,6 +107,7 @@ class SwinStage(WindowStage):
         unfold: Whether tokens that went into a package get what it has learned, ``'residual'``, or stay as they were,
             ``'reuse'``.
         adaptive: Whether the scores decide how many windows of an image stay, and not its sparsity.
+        ranking: How long a ranking lasts: for the ``'stage'`` or for one ``'site'``. Packages need one for the stage.
     """
 
     def __init__(
@@ -117,11 +119,12 @@ class SwinStage(WindowStage):
         package: str | None = None,
         unfold: str = 'residual',
         adaptive: bool = False,
+        ranking: str = 'stage',
     ) -> None:
         super().__init__(blocks, window_size)
         self.selector = selector
         self.downsample = downsample
-        self.package, self.unfold, self.adaptive = package, unfold, adaptive
+        self.package, self.unfold, self.adaptive, self.ranking = package, unfold, adaptive, ranking
 
     def forward(
         self, x: Tensor, hw_shape: tuple[int, int], sparsity: Sequence[float], observe: StageObserver | None = None
@@ -143,15 +146,17 @@ class SwinStage(WindowStage):
         spill = self.needs_spill_row(x, grids)
         rows = add_spill_row(x) if spill else x.flatten(0, 1)
         rankings: dict[int, WindowRanking] = {}
-        routes: dict[tuple[int, int], WindowRoute] = {}
+        routes: dict[tuple[int, int, int], WindowRoute] = {}
         packages: Packages | None = None
         packed = 0  # windows that are kept where packages were made last
         for i, (block, grid, count) in enumerate(zip(self.blocks, grids, counts)):
             choice = None
             if count < grid.num_windows:
                 tokens = drop_spill_row(rows, batch) if spill else rows.view_as(x)
-                if not rankings:
-                    shown = [g for g, kept in zip(grids, counts) if kept < g.num_windows]
+                anew = self.ranking == 'site' and i % 2 == 0
+                if anew or not rankings:
+                    blocks = slice(i, i + 2) if anew else slice(None)
+                    shown = [g for g, kept in zip(grids[blocks], counts[blocks]) if kept < g.num_windows]
                     rankings = rank_windows(self.selector, tokens, shown, count if self.adaptive else None)
                 choice = rankings[grid.shift].choose(count)
                 if self.package is not None and i % 2 == 0 and (not packed or (count < packed and not self.adaptive)):
@@ -161,7 +166,8 @@ class SwinStage(WindowStage):
                     own = [rankings[other.shift] for other in grids[i : i + 2]]
                     packages = pack_windows(packages, tokens, own, count, self.package == 'merged')
                     packed = count
-            key = (grid.shift, grid.num_windows if choice is None or choice.everywhere else count)
+            kept = grid.num_windows if choice is None or choice.everywhere else count
+            key = (grid.shift, kept, i // 2 if self.ranking == 'site' else 0)
             if key not in routes:
                 if choice is None or choice.everywhere:
                     routes[key] = self.route(grid, batch)
