@@ -73,6 +73,7 @@ class Tool:
     def run(self, moment):
         """Runs it until it is killed at a moment or ends; the status and what it said."""
         options = ['--budget', '10s', '--shape', '32', '32', '--choices', '0', '0.5', '0.8', '--trials', str(TRIALS)]
+        options += ['--latency-rounds', '1']
         command = [sys.executable, '-W', 'ignore', str(LAUNCHER), moment, str(self.config), str(self.checkpoint)]
         env = {**os.environ, 'PYTHONPATH': f'{self.folder}:{ROOT}', 'OMP_NUM_THREADS': '1'}
         done = subprocess.run(

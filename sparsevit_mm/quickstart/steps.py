@@ -42,6 +42,7 @@ class Plan:
         search_images: Training pictures that candidates are scored on.
         val_images: Validation pictures of the table, None for all.
         rounds: Interleaved rounds of the latencies in the table.
+        latency_rounds: Values of each latency that the search goes by.
     """
 
     dense_iters: int
@@ -51,10 +52,29 @@ class Plan:
     search_images: int
     val_images: int | None
     rounds: int
+    latency_rounds: int
 
 
-FULL = Plan(dense_iters=700, adapt_iters=250, budget=0.6, trials=30, search_images=40, val_images=None, rounds=20)
-SMOKE = Plan(dense_iters=12, adapt_iters=4, budget=0.8, trials=5, search_images=4, val_images=6, rounds=3)
+FULL = Plan(
+    dense_iters=700,
+    adapt_iters=250,
+    budget=0.6,
+    trials=30,
+    search_images=40,
+    val_images=None,
+    rounds=20,
+    latency_rounds=10,
+)
+SMOKE = Plan(
+    dense_iters=12,
+    adapt_iters=4,
+    budget=0.8,
+    trials=5,
+    search_images=4,
+    val_images=6,
+    rounds=3,
+    latency_rounds=3,
+)
 
 
 class Quickstart:
@@ -183,6 +203,7 @@ class Quickstart:
             budget=self.plan.budget,
             trials=self.plan.trials,
             search_images=self.plan.search_images,
+            latency_rounds=self.plan.latency_rounds,
             resume=Path(cfg.work_dir, 'study.sqlite3').exists(),
             config=str(self.configs / f'{STEM}_sparse-search.py'),
             checkpoint=checkpoint,

@@ -15,11 +15,12 @@ __all__ = ['add_search_options', 'loop_options', 'words_of']
 
 # Options that the loop takes under the same names where they are given.
 _PASSED = (
-    *('budget_metric', 'shape', 'batch', 'dtype', 'device', 'latency_table', 'foreign', 'whole_model'),
+    *('budget_metric', 'shape', 'batch', 'dtype', 'device'),
+    *('latency_table', 'foreign', 'whole_model', 'latency_rounds'),
     *('trials', 'search_images', 'rungs', 'metric', 'higher_is_better', 'choices', 'seed'),
     *('storage', 'study_name', 'heartbeat', 'grace'),
 )
-_OF_LATENCY = ('latency_table', 'foreign', 'whole_model')
+_OF_LATENCY = ('latency_table', 'foreign', 'whole_model', 'latency_rounds')
 
 
 def add_search_options(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +49,7 @@ def _add_cost_options(group: argparse._ArgumentGroup) -> None:
     flag = {'action': 'store_const', 'const': True}
     add('--foreign', **flag, help='that table may be of another device')
     add('--whole-model', **flag, help='latency of the whole model, not of its backbone alone')
+    add('--latency-rounds', type=int, metavar='N', help='values of each latency (default: 10, or what minutes allow)')
 
 
 def _add_scoring_options(group: argparse._ArgumentGroup) -> None:

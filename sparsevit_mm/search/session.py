@@ -15,6 +15,7 @@ from .best_config import user_config
 from .budget import Budget, format_cost
 from .command_line import words_of
 from .costs import COST_MODELS, MacsCost, TableCost
+from .costs.table_source import ROUNDS
 from .fingerprint import jsonable
 from .found_configs import BEST, config_commands, write_configs
 from .report import write_report
@@ -54,6 +55,7 @@ class SearchOptions:
     latency_table: str | None = None
     foreign: bool = False
     whole_model: bool = False
+    latency_rounds: int | None = None
     seed: int = 0
     initial: int | None = None
     storage: str | None = None
@@ -68,7 +70,10 @@ class SearchOptions:
     def __post_init__(self) -> None:
         if self.budget_metric not in COST_MODELS:
             raise ValueError(f'budget_metric must be one of {", ".join(COST_MODELS)}, got {self.budget_metric!r}.')
-        wrong = [name for name in ('latency_table', 'foreign', 'whole_model') if getattr(self, name)]
+        if self.latency_rounds is not None and self.latency_rounds < 1:
+            raise ValueError(f'latency_rounds must be at least 1, got {self.latency_rounds}.')
+        about_latency = ('latency_table', 'foreign', 'whole_model', 'latency_rounds')
+        wrong = [name for name in about_latency if getattr(self, name)]
         if self.budget_metric != 'latency' and wrong:
             raise ValueError(
                 f'{", ".join(wrong)}: only of use with budget_metric="latency", got {self.budget_metric!r}.'
@@ -163,6 +168,7 @@ class SearchSession:
             table=options.latency_table,
             foreign=options.foreign,
             whole_model=model if options.whole_model else None,
+            rounds=options.latency_rounds,
             progress=on_progress,
             folder=self.folder,
         )
@@ -223,13 +229,8 @@ class SearchSession:
         """Whether latencies can be measured for the report: not where MACs are counted, or by a table of elsewhere."""
         return isinstance(self.study.cost, TableCost) and not self.options.foreign
 
-    def measure(self, backbone: 'nn.Module', rounds: int = 10) -> None:
-        """Times dense, the best uniform and the found setting in alternation, for the report.
-
-        Args:
-            backbone: The backbone.
-            rounds: Alternations.
-        """
+    def measure(self, backbone: 'nn.Module') -> None:
+        """Times dense, the best uniform and the found setting in alternation, for the report."""
         from .report.final_latency import measure_final, settings_to_measure
 
         cost, outcome = self.study.cost, self.study.outcome()
@@ -238,7 +239,7 @@ class SearchSession:
         conditions = dict(cost.environment)
         shape = conditions.pop('shape')
         settings = settings_to_measure(outcome)
-        rest = cost.model_rest
+        rest, rounds = cost.model_rest, self.options.latency_rounds or ROUNDS[1]
         self.measured = measure_final(backbone, shape, settings, **conditions, rounds=rounds, rest=rest)
 
     def shown(self) -> tuple[float, ...] | None:

@@ -85,19 +85,21 @@ def test_scores_training_images_and_no_others(project, tmp_path):
 
 
 def test_latency_budget(project, tmp_path):
-    runner = search_runner(project, tmp_path, budget='10s', budget_metric='latency', trials=1, shape=(32, 32))
+    options = dict(budget='10s', budget_metric='latency', trials=1, shape=(32, 32), latency_rounds=2)
+    runner = search_runner(project, tmp_path, **options)
     runner.test()
     study = runner.test_loop.session.study
     table = LatencyTable.load(tmp_path / 'latency_table.json')
     assert study.calibration['dense'] == table.dense > 0 and table.environment.shape == (32, 32)
     assert len(table.check) == 9, 'all settings that there are'
+    assert table.rounds == 2
     report = (tmp_path / 'report.md').read_text()
     assert 'Measured' in report and 'off by' in report and 'rounds' in report
     assert [m.sparsity for m in runner.test_loop.session.measured] == [(0.0, 0.0)], 'nothing else was found'
 
 
 def test_latency_of_the_whole_model(project, tmp_path):
-    options = dict(budget='10s', budget_metric='latency', trials=1, shape=(32, 32), whole_model=True)
+    options = dict(budget='10s', budget_metric='latency', trials=1, shape=(32, 32), whole_model=True, latency_rounds=1)
     runner = search_runner(project, tmp_path, **options)
     runner.test()
     calibration = runner.test_loop.session.study.calibration
@@ -220,6 +222,7 @@ class TestFailures:
         (dict(budget='30ms'), r"budget '30ms' cannot be read.*costs are in MACs here"),
         (dict(budget_metric='energy'), r"budget_metric must be one of latency, macs, got 'energy'"),
         (dict(budgte=1), r"SparsitySearchLoop has no option 'budgte'"),
+        (dict(budget=0.7, budget_metric='latency', latency_rounds=0), 'latency_rounds must be at least 1, got 0'),
         (dict(search_images=0), 'number of search images must be at least 1'),
         (dict(metric='mAP'), r"metric 'mAP' is not among what the evaluator gives: aAcc, mIoU, mAcc"),
         (dict(choices=(0.0, 1.0)), r'choices must be distinct values in \[0, 1\)'),

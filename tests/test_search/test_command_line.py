@@ -35,12 +35,13 @@ def test_budgets(words, wanted):
 
 def test_all_options_arrive_under_the_names_of_the_loop():
     words = '--budget .5 --shape 64 96 --batch 2 --dtype bfloat16 --device cpu --latency-table t.json --foreign'
+    words += ' --latency-rounds 3'
     words += ' --trials 9 --choices 0 .5 --search-images 8 --rungs 0.25 4 --metric mAP --lower-is-better --seed 3'
     words += ' --storage postgresql://u@h/d --study-name s --heartbeat 5 --grace 20'
     assert options(*words.split()) == dict(
         budget=0.5, shape=[64, 96], batch=2, dtype='bfloat16', device='cpu', latency_table='t.json', foreign=True,
-        trials=9, choices=[0, 0.5], search_images=8, rungs=[0.25, 4], metric='mAP', higher_is_better=False, seed=3,
-        storage='postgresql://u@h/d', study_name='s', heartbeat=5, grace=20,
+        latency_rounds=3, trials=9, choices=[0, 0.5], search_images=8, rungs=[0.25, 4], metric='mAP',
+        higher_is_better=False, seed=3, storage='postgresql://u@h/d', study_name='s', heartbeat=5, grace=20,
     )  # fmt: skip
     assert options('--budget', '.5', '--whole-model', '--higher-is-better') == dict(
         budget=0.5, whole_model=True, higher_is_better=True
@@ -79,6 +80,7 @@ def test_the_command_line_overrides_the_config():
         ('--budget-ms 30 --budget-metric macs', '--budget-ms is a budget of latency, but --budget-metric is macs'),
         ('--budget-macs 1G --budget-metric latency', '--budget-macs is a budget of macs, but --budget-metric is lat'),
         ('--budget-macs 1G --latency-table t.json', '--latency-table: only of use for a budget of latency, but macs'),
+        ('--budget-macs 1G --latency-rounds 3', '--latency-rounds: only of use for a budget of latency, but macs'),
         ('--budget .5 --budget-metric macs --whole-model', '--whole-model: only of use for a budget of latency'),
         ('--pareto --budget-metric macs --latency-table t --foreign', '--latency-table, --foreign: only of use'),
         ('--budget .5 --foreign', '--foreign is about the device of a latency table: give one'),

@@ -71,6 +71,8 @@ class SparsitySearchLoop(TestLoop):
             - ``latency_table``: file of a table of the device, None to measure one; ``foreign``: whether it may be of
               another device than this one.
             - ``whole_model``: whether the latency is that of the whole model.
+            - ``latency_rounds``: values that each measured latency is the median of, None for 10, or for a table fewer
+              where they would take more than some minutes.
             - ``seed``: of the search and of the choice of images.
             - ``initial``: candidates that are spread over the space before what is known decides.
             - ``storage``: URL of the database, None for ``study.sqlite3`` in the work dir.
