@@ -6,9 +6,9 @@
 # Paper:   dynamic spatial sparsification, arXiv 2207.01580; length and rates are ours
 # Command: python tools/train.py THIS_FILE
 # Expect:  see docs/results.md.
-_base_ = ['./fpn_dynamic-convnext-mini_40e_camvid-240x320.py', '../_base_/dynamicvit/dynamic-convnext.py']
+_base_ = ['./fpn_dynamic-convnext-mini_40e_camvid-224x224.py', '../_base_/dynamicvit/dynamic-convnext.py']
 
-load_from = 'work_dirs/fpn_dynamic-convnext-mini_40e_camvid-240x320/epoch_40.pth'
+load_from = 'work_dirs/fpn_dynamic-convnext-mini_40e_camvid-224x224/epoch_40.pth'
 
 model = _base_.rho70_model
 
@@ -16,10 +16,10 @@ custom_hooks = [
     dict(type='sparsevit_mm.KeepRatioLossHook', weight=10.0),
     dict(type='sparsevit_mm.DistillationHook', teacher='self'),
     dict(type='sparsevit_mm.BackboneFreezeHook', duration=1),
-    dict(type='sparsevit_mm.SparsityLogHook', shape=(240, 320), interval=10),
+    dict(type='sparsevit_mm.SparsityLogHook', shape=(360, 480), interval=10),
 ]
 
-max_epochs = 30
+max_epochs = 20
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),

@@ -1,4 +1,4 @@
-# FPN head with a compact Swin (2-2-6-2 blocks, 32 channels) on CamVid. Step 1 of 4: dense.
+# FPN head with a compact Swin (2-2-6-2 blocks, 64 channels) on CamVid. Step 1 of 4: dense.
 #
 # Epochs, not iterations, so that a run that is killed goes on without reading the pictures before.
 #
@@ -8,20 +8,20 @@
 _base_ = ['mmseg::_base_/models/fpn_r50.py', 'mmseg::_base_/default_runtime.py', '../_base_/datasets/camvid.py']
 custom_imports = dict(imports=['sparsevit_mm'], allow_failed_imports=False)
 
-size = (240, 320)
+size = (224, 224)
 model = dict(
     data_preprocessor=dict(size=size),
     pretrained=None,
     backbone=dict(
         _delete_=True,
         type='sparsevit_mm.SparseSwin',
-        embed_dims=32,
+        embed_dims=64,
         depths=(2, 2, 6, 2),
         num_heads=(2, 4, 8, 16),
         window_size=7,
         drop_path_rate=0.1,
     ),
-    neck=dict(in_channels=[32, 64, 128, 256], out_channels=32),
+    neck=dict(in_channels=[64, 128, 256, 512], out_channels=32),
     decode_head=dict(
         in_channels=[32, 32, 32, 32],
         channels=32,
@@ -34,16 +34,16 @@ model = dict(
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=(320, 240), ratio_range=(0.75, 1.5), keep_ratio=True),
+    dict(type='RandomResize', scale=(480, 360), ratio_range=(0.75, 1.5), keep_ratio=True),
     dict(type='RandomCrop', crop_size=size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs'),
 ]
-# Labels stay as they are, so that predictions are scored at full size.
+# Whole pictures. Labels stay as they are, so that a smaller scale is scored at full size too.
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(320, 240), keep_ratio=True),
+    dict(type='Resize', scale=(480, 360), keep_ratio=True),
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]

@@ -5,13 +5,13 @@
 # Paper:   SparseViT, arXiv 2303.17605
 # Command: python tools/train.py THIS_FILE
 # Expect:  see docs/results.md for those that searches have found.
-_base_ = './fpn_swin-micro-p4-w7_40e_camvid-240x320.py'
+_base_ = './fpn_swin-micro-p4-w7_40e_camvid-224x224.py'
 
 model = dict(backbone=dict(sparsity=(0.6, 0.0, 0.2, 0.4, 0.5, 0.0)))
 
-load_from = 'work_dirs/fpn_swin-micro-p4-w7_40e_camvid-240x320_sparse-adapt/epoch_15.pth'
+load_from = 'work_dirs/fpn_swin-micro-p4-w7_40e_camvid-224x224_sparse-adapt/epoch_10.pth'
 
-max_epochs = 15
+max_epochs = 10
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=True, begin=0, end=max_epochs, convert_to_iter_based=True),

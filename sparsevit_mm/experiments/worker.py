@@ -35,7 +35,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         ValueError: If it cannot be done.
         OSError: If a file cannot be read or written.
-        SystemExit: If a tool that it runs fails.
     """
     job = Job.load(Path((sys.argv[1:] if argv is None else argv)[0]))
     if device_gone(job.device):

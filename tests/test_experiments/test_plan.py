@@ -97,7 +97,14 @@ def test_trained_as_long_means_as_many_pictures():
         return book.changed(runs[name].config, overrides, 0).train_cfg.max_epochs
 
     together = epochs('adapt') + epochs('found-65')
-    assert epochs('longer') == epochs('size-65') == epochs('unadapted-65') == epochs('tokens-65') == together
+    assert (
+        epochs('longer')
+        == epochs('size-65')
+        == epochs('unadapted-65')
+        == epochs('tokens-80')
+        == epochs('reranked-65') + epochs('adapt')
+        == together
+    )
     assert epochs('width-65') == epochs('dense') + together
     assert epochs('uniform-65') == epochs('random-65') == epochs('found-65')
     assert [run.overrides['load_from'] for run in (runs['found-65'], runs['uniform-65'])] == [

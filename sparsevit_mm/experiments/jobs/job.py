@@ -1,16 +1,15 @@
 """What a process of its own is told to do, and the folder that it does it in."""
 
+import gc
 import json
 import os
-import subprocess
-import sys
+import runpy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...files import written_whole
-from ...processes import ENDS_WITH_PARENT
 from ..values import as_file, from_json, to_json
 
 __all__ = ['CONFIG_FILE', 'JOB_FILE', 'RESULT_FILE', 'Job', 'read_result', 'write_whole']
@@ -66,19 +65,14 @@ class Job:
         return cls(**{**values, **{name: Path(values[name]) for name in ('project', 'root', 'folder')}})
 
     def tool(self, name: str, words: Sequence[str]) -> None:
-        """Run one of the project's tools; what it says goes where this process writes.
+        """Run one of the project's tools in this process, which has imported already what it needs.
 
         Raises:
-            SystemExit: If it fails; what it has said tells why.
-            ValueError: If it was killed.
+            ValueError: On a mistake that the tool finds; tools raise others too.
         """
-        command = [sys.executable, '-W', 'ignore', str(self.project / 'tools' / name), *words]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, preexec_fn=ENDS_WITH_PARENT)
-        if done.returncode < 0:
-            likely = ', most likely for memory' if done.returncode == -9 else ''
-            raise ValueError(f'tools/{name} was killed by signal {-done.returncode}{likely}')
-        if done.returncode:
-            raise SystemExit(done.returncode)
+        found = runpy.run_path(str(self.project / 'tools' / name))
+        found['main'](list(words))
+        gc.collect()  # data loaders keep their processes until they are gone
 
 
 def write_whole(path: Path, values: Mapping[str, Any]) -> None:

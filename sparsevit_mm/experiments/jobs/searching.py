@@ -22,8 +22,7 @@ def search_run(job: Job) -> dict[str, Any]:
         the ``report``.
 
     Raises:
-        SystemExit: If the search fails.
-        ValueError: If it found nothing within the budget.
+        ValueError: If the search fails by a mistake in its options, or found nothing within the budget.
     """
     options, folder = job.options, job.folder / 'search'
     words = [str(job.config), str(options['checkpoint']), '--work-dir', str(folder), '--resume']

@@ -30,8 +30,7 @@ def train_run(job: Job) -> dict[str, Any]:
         The last checkpoint as ``checkpoint``, and what :func:`evaluate_run` gives.
 
     Raises:
-        SystemExit: If the training fails.
-        ValueError: If the last checkpoint cannot be used.
+        ValueError: If the training fails by a mistake in the config, or the last checkpoint cannot be used.
     """
     folder = job.folder / 'train'
     last = folder / last_checkpoint(load_config(job.config))

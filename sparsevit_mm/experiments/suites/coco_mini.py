@@ -13,7 +13,7 @@ PICTURES = 24
 DENSE, ADAPT, TUNE = 120, 30, 30
 BUDGET = 0.65
 META = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'instances')
-# The compact Swin of CamVid in a Mask R-CNN of few channels.
+# A compact Swin in a Mask R-CNN of few channels.
 COMPACT: dict[str, Any] = {
     'model.backbone.embed_dims': 32,
     'model.backbone.num_heads': [2, 4, 8, 16],
@@ -77,11 +77,11 @@ PATH = SwinPath(
 COCO_MINI = Suite(
     name='coco-mini',
     title='Instance segmentation: the same pictures trained and tested',
-    about=f"""Mask R-CNN with the compact Swin of CamVid on the first {PICTURES} pictures of `data/coco_mini`,
-336x448, **trained and tested on the same pictures**: it shows that detectors train to the end with pruned windows, and
-says nothing about pictures that were not trained on. {DENSE} epochs dense, {ADAPT} of adaptation and {TUNE} of
-fine-tuning, batch 4. There is no search, which takes training pictures that are not reported: sparse rows have one
-sparsity for all sites.""",
+    about=f"""Mask R-CNN with a Swin of 2-2-6-2 blocks and 32 channels on the first {PICTURES} pictures of
+`data/coco_mini`, 336x448, **trained and tested on the same pictures**: it shows that detectors train to the end with
+pruned windows, and says nothing about pictures that were not trained on. {DENSE} epochs dense, {ADAPT} of adaptation
+and {TUNE} of fine-tuning, batch 4. There is no search, which takes training pictures that are not reported: sparse rows
+have one sparsity for all sites.""",
     runs=PATH.overfitted(BUDGET, _sizes(), (DENSE, ADAPT, TUNE), warmup=100),
     metric='coco/segm_mAP',
     metric_title='mask AP',

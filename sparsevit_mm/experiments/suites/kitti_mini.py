@@ -61,7 +61,7 @@ PATH = SwinPath(
 KITTI_MINI = Suite(
     name='kitti-mini',
     title='Monocular 3D detection: the same frames trained and tested',
-    about=f"""PGD with the compact Swin of CamVid and a head of 64 channels on the 25 training frames of
+    about=f"""PGD with a Swin of 2-2-6-2 blocks and 32 channels and a head of 64 channels on the 25 training frames of
 `data/kitti_mini`, 188x624, **trained and tested on the same frames**, scored by `sparsevit_mm.KittiMonoMetric`, KITTI's
 rules on the CPU, at its loose overlaps. {DENSE} epochs dense, {ADAPT} of adaptation and {TUNE} of fine-tuning, batch 4.
 There is no search, as above.""",

@@ -191,6 +191,12 @@ class SwinPath:
         found = From(f'search-{_short(budget)}', 'sparsity')
         return self.tuned(budget, 'random', 'random windows', 'adapt', found, {'model.backbone.selector': selector})
 
+    def reranked(self, budget: float) -> Run:
+        """The sparsity that was found, with windows that are scored again before each site."""
+        found = From(f'search-{_short(budget)}', 'sparsity')
+        anew = {'model.backbone.ranking': 'site'}
+        return self.tuned(budget, 'reranked', 'ranked at each site', 'adapt', found, anew)
+
     def free(self, budget: float) -> tuple[Run, ...]:
         """Search on the dense weights, tested as they are; and trained at it without adaptation for as long."""
         search = self.searched(budget, 'dense', 'search-free')

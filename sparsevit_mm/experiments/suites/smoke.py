@@ -35,7 +35,7 @@ PATH = SwinPath(
 )
 SIZES = [
     size_candidate((height, height * 4 // 3), (height * 4 // 3, height), {'val': 1, 'test': 1})
-    for height in (150, 180, 210)
+    for height in (228, 276, 324)
 ]
 
 
