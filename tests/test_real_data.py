@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +14,7 @@ pytest.importorskip('mmcv.ops')
 from mmengine.config import Config
 from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner import Runner
+from scripts import load_tool
 from torch import nn
 
 from sparsevit_mm.apis import drop_pretrained, load_config
@@ -304,18 +303,17 @@ def test_package_tokens_train_on_the_small_sets(data_root, tmp_path, monkeypatch
 def train_twice(config: str, work_dir: Path, options: list[str]) -> list[dict]:
     """Two training steps and a validation of a config by the tool; what it logged of the steps."""
     options = [*options, 'load_from=None', 'default_hooks.checkpoint=None', 'default_hooks.logger.interval=1']
+    options += [f'visualizer.name={work_dir.name}']  # one of a name serves all runners of a process
     for loader in ('train', 'val'):
         options += [f'{loader}_dataloader.num_workers=0', f'{loader}_dataloader.persistent_workers=False']
         options += [f'{loader}_dataloader.dataset.indices={2 if loader == "train" else 1}']
-    command = ['tools/train.py', config, '--work-dir', str(work_dir), '--cfg-options', *options]
-    run = subprocess.run([sys.executable, *command], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr[-2000:]
+    load_tool('train').main([config, '--work-dir', str(work_dir), '--cfg-options', *options])
     log = next(work_dir.glob('*/vis_data/scalars.json')).read_text()
     entries = [json.loads(line) for line in log.splitlines()]
     steps = [entry for entry in entries if 'loss' in entry]
     assert len(steps) == 2 and np.isfinite([entry['loss'] for entry in steps]).all()
     # The validation. A detector that was hardly trained may find nothing, and COCO's metric then gives no numbers.
-    assert re.search(r'(Epoch|Iter)\(val\) .*\[1/1\]', run.stdout + run.stderr)
+    assert re.search(r'(Epoch|Iter)\(val\) .*\[1/1\]', next(work_dir.glob('*/*.log')).read_text())
     return steps
 
 

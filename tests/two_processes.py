@@ -1,5 +1,6 @@
 """Two real processes as one data-parallel group on the CPU."""
 
+import multiprocessing
 import os
 import tempfile
 import traceback
@@ -11,14 +12,21 @@ import torch.multiprocessing as mp
 
 __all__ = ['run_in_two_processes']
 
+# Imported once in a process that all others are forked from, where the system can; the rest is theirs to import.
+PRELOADED = ['torch', 'mmengine.runner', 'mmcv.ops', 'mmseg.models', 'sparsevit_mm.models', 'sparsevit_mm.engine.hooks']
+START = next(how for how in ('forkserver', 'spawn') if how in multiprocessing.get_all_start_methods())
+
 
 def run_in_two_processes(work: Callable[..., None], *args: object) -> None:
     """Calls ``work(rank, *args)`` in two processes that have joined a gloo group; raises if one fails.
 
     They meet in a file: a free port that is looked up can be taken by another test before they are there.
     """
+    if START == 'forkserver':
+        multiprocessing.get_context(START).set_forkserver_preload(PRELOADED)
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_join_and_work, (f'file://{folder}/rendezvous', work, args), nprocs=2)
+        arguments = (f'file://{folder}/rendezvous', work, args)
+        mp.start_processes(_join_and_work, arguments, nprocs=2, start_method=START)
 
 
 def _join_and_work(rank: int, meeting: str, work: Callable[..., None], args: tuple) -> None:

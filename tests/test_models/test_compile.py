@@ -98,7 +98,8 @@ def test_generated_code_computes_the_same():
 )
 def test_images_of_several_sizes(family, dynamic):
     model = build(family, 'Magnitude', sparsity=0.5)
-    function, _ = compiled(model, 'aot_eager', dynamic=dynamic)
+    # Lowering with symbolic sizes takes most of the time, and is much alike for all of them.
+    function, _ = compiled(model, 'aot_eager' if family == 'swin' else 'eager', dynamic=dynamic)
     with torch.no_grad():
         for height, width, batch in ((72, 60, 2), (40, 100, 3), (72, 60, 2)):
             assert_same(model, function, images(height, width, batch))

@@ -16,7 +16,7 @@ from sparsevit_mm.search import Budget, SparsityStudy
 from sparsevit_mm.search.storage import sqlite_url
 
 WORKER = Path(__file__).with_name('killed_worker.py')
-KILLS, TRIALS = 20, 50
+TRIALS = 50
 DENSE = '0.0,0.0,0.0'
 ENDED = {'told': TrialState.COMPLETE, 'given_up': TrialState.PRUNED}
 # From when on a moment is drawn, how long after it is the latest one in seconds: start-up, set-up, the search itself.
@@ -79,10 +79,10 @@ class Run:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('rungs', [(), (5, 20)], ids=['plain', 'rungs'])
-def test_twenty_kills_and_twenty_resumes(tmp_path, rungs):
+@pytest.mark.parametrize(('rungs', 'kills'), [((), 20), ((5, 20), 12)], ids=['plain', 'rungs'])
+def test_many_kills_and_as_many_resumes(tmp_path, rungs, kills):
     search, rng = Search(tmp_path, rungs), random.Random(f'kills {rungs}')
-    for number in range(KILLS):
+    for number in range(kills):
         word, latest = MOMENTS[number % len(MOMENTS)]
         search.kill_at(word, rng.uniform(0, latest))
     search.run_to_the_end()

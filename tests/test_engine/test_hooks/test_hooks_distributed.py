@@ -1,14 +1,12 @@
 """All hooks of a learned sparsity together, in two real processes."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from hook_runs import FAMILIES, build, family_cfg, run
+from two_processes import run_in_two_processes
 
 from sparsevit_mm.engine.hooks import teacher as teacher_module
 
@@ -36,9 +34,6 @@ def _train(folder: Path, family: str, sparse: bool, schedule: bool, **options) -
 
 
 def _train_rank(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    os.environ['LOCAL_RANK'] = str(rank)
-    dist.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
     passes = []
     forward = teacher_module.Teacher.forward
     teacher_module.Teacher.forward = lambda self, *args: passes.append(0) or forward(self, *args)
@@ -58,14 +53,13 @@ def _train_rank(rank: int, folder: str) -> None:
         cuts = {name: buffer for name, buffer in model.named_buffers() if name.endswith('.cut')}
         torch.save(dict(model.named_parameters()) | cuts, f'{folder}/{case}/{rank}.pth')
         Path(folder, case, f'{rank}.json').write_text(json.dumps(dict(losses=losses, passes=len(passes))))
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes left of every case."""
     folder = tmp_path_factory.mktemp('ranks')
-    mp.spawn(_train_rank, args=(str(folder),), nprocs=2)
+    run_in_two_processes(_train_rank, str(folder))
     return folder
 
 

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from hook_runs import FREE, Segments, build, run, segmentor_cfg
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.runner import Runner
 from torch import nn
+from two_processes import run_in_two_processes
 
 from sparsevit_mm.apis import load_config
 from sparsevit_mm.engine.hooks.phase_trials import STATE
@@ -301,8 +300,6 @@ def test_fitted_config(tmp_path: Path) -> None:
 
 
 def _train_rank(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
     done = Run(
         Path(folder, 'work'),
         TRIALS,
@@ -312,11 +309,9 @@ def _train_rank(rank: int, folder: str) -> None:
         cfg=dict(model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None)),
     )
     torch.save((done.trained, done.found, done.state), f'{folder}/{rank}.pth')
-    dist.destroy_process_group()
 
 
-def test_two_processes_decide_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv('LOCAL_RANK', '0')
-    mp.spawn(_train_rank, args=(str(tmp_path),), nprocs=2)
+def test_two_processes_decide_alike(tmp_path: Path) -> None:
+    run_in_two_processes(_train_rank, str(tmp_path))
     first, second = (torch.load(tmp_path / f'{rank}.pth', weights_only=True) for rank in range(2))
     assert first == second and first[0] == TRAINED and first[1] == (0.25, 0.5)
