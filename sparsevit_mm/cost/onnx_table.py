@@ -1,9 +1,11 @@
 """The latency table of a backbone that ONNX Runtime runs, so that a search optimises for it."""
 
 import hashlib
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ['measure_onnx_table', 'onnx_environment']
 
-# Graphs that are kept loaded; those beyond it are loaded anew for each value, which takes some tenths of a second.
+# Memory of the graphs that are kept loaded. Those beyond it are loaded anew for each value, in some tenths of a second.
 LOADED_BYTES = 4 << 30
 
 
@@ -106,27 +108,40 @@ class _TimedGraphs:
     def __init__(self, backbone: SparseBackbone, images: Tensor, threads: int) -> None:
         self._backbone, self._images, self._threads = backbone, images, threads
         self._graphs = _Graphs()
-        self._sessions: OrderedDict[Setting, OnnxSession] = OrderedDict()
+        self._sessions: OrderedDict[Setting, tuple[OnnxSession, int]] = OrderedDict()  # with the bytes of each
 
     def __call__(self, setting: Setting) -> float:
         session = self._session(setting)
-        session(self._images)
         start = time.perf_counter()
         session(self._images)
         return time.perf_counter() - start
 
     def _session(self, setting: Setting) -> OnnxSession:
+        """The loaded graph of a setting, which has just run once."""
         if setting in self._sessions:
-            return self._sessions[setting]
+            session, _ = self._sessions[setting]
+            session(self._images)
+            return session
         if setting not in self._graphs:
             self._backbone.sparsity = setting
             self._graphs.add(setting, make_onnx(self._backbone, self._images))
-        graph = self._graphs.get(setting)
-        self._sessions[setting] = session = OnnxSession(graph, self._threads)
-        # A loaded graph has its weights twice: as they are, and as products want them.
-        if 3 * graph.ByteSize() * len(self._sessions) > LOADED_BYTES:
+        graph, before = self._graphs.get(setting), _resident_bytes()
+        session = OnnxSession(graph, self._threads)
+        session(self._images)
+        # Weights as they are and as products want them, and from the first run on the memory for activations.
+        grown = max(_resident_bytes() - before, 3 * graph.ByteSize())
+        self._sessions[setting] = session, grown
+        while sum(size for _, size in self._sessions.values()) > LOADED_BYTES:
             self._sessions.popitem(last=False)
         return session
+
+
+def _resident_bytes() -> int:
+    """Memory that this process takes; 0 where the system does not tell."""
+    try:
+        return int(Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
+    except OSError:
+        return 0
 
 
 class _Graphs:
