@@ -12,6 +12,7 @@ from tiny_segmentation import make_project
 from sparsevit_mm.apis import build_model, load_config
 from sparsevit_mm.cli import run_tool
 from sparsevit_mm.cost import count_macs, measure_latency, measure_macs
+from sparsevit_mm.models.checkpoints import read_checkpoint
 
 ROOT = Path(__file__).parents[1]
 pytest.importorskip('mmseg')
@@ -133,8 +134,8 @@ def test_training_with_adaptation_and_losses_then_testing(project, tmp_path):
     for term in ('loss_keep_ratio', 'loss_distill_feature', 'loss_distill_logits'):
         assert all(0 < line[term] < 1e4 for line in steps), term
     assert any('mIoU' in line for line in lines), 'validated'
-    saved = torch.load(work_dir / 'iter_3.pth', weights_only=True)['state_dict']
-    before = torch.load(checkpoint, weights_only=True)['state_dict']
+    saved = read_checkpoint(work_dir / 'iter_3.pth')['state_dict']
+    before = read_checkpoint(checkpoint)['state_dict']
     assert saved.keys() == before.keys(), 'no teacher in the checkpoint'
     learned = [key for key in saved if 'selector' in key and key.endswith(('in_conv.1.weight', 'in_proj.weight'))]
     assert learned and all(not torch.equal(saved[key], before[key]) for key in learned), family

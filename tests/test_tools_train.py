@@ -13,6 +13,7 @@ import torch
 from scripts import load_tool
 
 from sparsevit_mm.cli import run_tool
+from sparsevit_mm.models.checkpoints import read_checkpoint
 
 ROOT = Path(__file__).parents[1]
 pytest.importorskip('mmseg')
@@ -151,10 +152,10 @@ def one_thread():
 
 
 def test_train_writes_checkpoints_and_resumes(config, trained, tmp_path):
-    loaded = torch.load(trained, weights_only=True)
+    loaded = read_checkpoint(trained)
     assert loaded['meta']['iter'] == 4
     assert train(config, '--work-dir', tmp_path, '--resume', trained.parent / 'iter_2.pth') == 0
-    assert torch.load(tmp_path / 'iter_4.pth', weights_only=True)['meta']['iter'] == 4
+    assert read_checkpoint(tmp_path / 'iter_4.pth')['meta']['iter'] == 4
     assert not (tmp_path / 'iter_2.pth').exists()
     assert train(config, '--work-dir', tmp_path, '--resume', '--cfg-options', 'train_cfg.max_iters=6') == 0
     assert (tmp_path / 'iter_6.pth').exists()
@@ -166,7 +167,7 @@ def test_sparse_backbone_by_options_and_amp_on_this_device(config, tmp_path):
     dumped = next(tmp_path.glob('*.py')).read_text()
     wrapper = 'AmpOptimWrapper' if torch.cuda.is_available() else 'sparsevit_mm.BFloat16OptimWrapper'
     assert wrapper in dumped and 'SparseSwin' in dumped
-    state = torch.load(tmp_path / 'iter_4.pth', weights_only=True)['state_dict']
+    state = read_checkpoint(tmp_path / 'iter_4.pth')['state_dict']
     assert {value.dtype for value in state.values() if value.is_floating_point()} == {torch.float32}
 
 
@@ -217,7 +218,7 @@ def test_mistakes_of_checkpoints(config, trained, tmp_path, capsys):
     foreign = tmp_path / 'foreign.pth'
     torch.save(dict(state_dict={'conv1.weight': torch.zeros(3)}), foreign)
     headless = tmp_path / 'headless.pth'
-    whole = torch.load(trained, weights_only=True)
+    whole = read_checkpoint(trained)
     whole['state_dict'] = {key: value for key, value in whole['state_dict'].items() if 'decode_head' not in key}
     torch.save(whole, headless)
     assert 'decode_head' in fails(capsys, evaluate(config, headless, '--work-dir', tmp_path))

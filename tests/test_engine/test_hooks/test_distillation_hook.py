@@ -16,7 +16,9 @@ from tiny_segmentation import make_project
 from torch import nn
 
 from sparsevit_mm.apis import load_config, sparsify_config
+from sparsevit_mm.compat import autocast_dtype
 from sparsevit_mm.engine.hooks import teacher as teacher_module
+from sparsevit_mm.models.checkpoints import read_checkpoint
 from sparsevit_mm.models.losses import feature_distillation_loss, logit_distillation_loss
 from sparsevit_mm.runs import set_resume, set_work_dir, train
 
@@ -108,7 +110,7 @@ def test_the_teacher_is_in_no_checkpoint_optimizer_or_average(tmp_path: Path) ->
         model = build(plain_cfg())
         checkpoint = dict(type='CheckpointHook', interval=1, by_epoch=False)
         run(tmp_path / name, model, [*hooks, dict(type='EMAHook'), Look()], default_hooks=dict(checkpoint=checkpoint))
-        files.append(torch.load(tmp_path / name / 'iter_2.pth', weights_only=True))
+        files.append(read_checkpoint(tmp_path / name / 'iter_2.pth'))
         assert set(model.state_dict()) == keys
     assert set(files[0]['state_dict']) == set(files[1]['state_dict']) == keys
     assert set(files[0]['ema_state_dict']) == set(files[1]['ema_state_dict'])
@@ -128,7 +130,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
         features = forward(self, *args, **kwargs)
         passes.append(
             dict(
-                autocast=torch.is_autocast_enabled('cpu'),
+                autocast=autocast_dtype('cpu') is not None,
                 logits=None if self.logits is None else self.logits.dtype,
                 requires_grad=any(x.requires_grad for x in features),
                 training=any(module.training for module in self.modules()),

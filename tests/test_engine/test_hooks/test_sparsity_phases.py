@@ -16,6 +16,7 @@ from two_processes import run_in_two_processes
 
 from sparsevit_mm.apis import load_config
 from sparsevit_mm.engine.hooks.phase_trials import STATE
+from sparsevit_mm.models.checkpoints import read_checkpoint
 
 HOOK = dict(type='sparsevit_mm.SparsityScheduleHook')
 OWN = (0.25, 0.75)
@@ -194,7 +195,7 @@ def test_resumed_from_checkpoints_saved_after_their_validation(tmp_path: Path, b
 
 def test_checkpoints_hold_plain_values(tmp_path: Path) -> None:
     Run(tmp_path, TRIALS, count=2)
-    checkpoint = torch.load(tmp_path / 'iter_2.pth', weights_only=True)
+    checkpoint = read_checkpoint(tmp_path / 'iter_2.pth')
     assert checkpoint['message_hub']['runtime_info'][STATE]['history'][0]['accepted'] is True
 
 
