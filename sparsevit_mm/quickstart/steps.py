@@ -42,7 +42,7 @@ class Plan:
         search_images: Training pictures that candidates are scored on.
         val_images: Validation pictures of the table, None for all.
         rounds: Interleaved rounds of the latencies in the table.
-        latency_rounds: Values of each latency that the search goes by.
+        latency_rounds: Values of each latency that the search goes by, None for what some minutes allow.
     """
 
     dense_iters: int
@@ -52,7 +52,7 @@ class Plan:
     search_images: int
     val_images: int | None
     rounds: int
-    latency_rounds: int
+    latency_rounds: int | None
 
 
 FULL = Plan(
@@ -63,7 +63,7 @@ FULL = Plan(
     search_images=40,
     val_images=None,
     rounds=20,
-    latency_rounds=10,
+    latency_rounds=None,
 )
 SMOKE = Plan(
     dense_iters=12,

@@ -37,8 +37,8 @@ class SparseSwin(SwinBody):
             whose scores are above a cut, as in :class:`PrunedViT`. With one ranking a stage its sites then have one
             sparsity, but for those at 0.
         ranking: With ``'stage'`` windows are scored and ranked once a stage, before the first site that prunes, as in
-            SparseViT; with ``'site'`` again before each site, so that a window that was passed over can
-            come back. Packages need ``'stage'``.
+            SparseViT; with ``'site'`` again before each site, so that a window that was passed over can come back.
+            Packages need ``'stage'``.
         **swin: Arguments of :class:`SwinBody`, which are those of the stock backbones.
 
     Raises:
