@@ -31,6 +31,7 @@ __all__ = [
     'before_loading',
     'compilation_limit_option',
     'compute_pgd_losses_in_float32',
+    'event_start',
     'has_custom_operators',
     'has_dynamo_onnx_exporter',
     'has_global_hooks',
@@ -94,6 +95,11 @@ def is_compiling() -> bool:
     if hasattr(torch.compiler, 'is_compiling'):  # torch 2.2
         return torch.compiler.is_compiling()
     return torch._dynamo.is_compiling()
+
+
+def event_start(event: Any) -> int:
+    """When an event of the profiler began, in nanoseconds, or before torch 2.3 in microseconds."""
+    return event.start_ns() if hasattr(event, 'start_ns') else event.start_us()
 
 
 def has_global_hooks() -> bool:

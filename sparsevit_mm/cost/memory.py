@@ -6,6 +6,8 @@ from collections.abc import Callable
 import torch
 from torch.autograd.profiler import profile
 
+from ..compat import event_start
+
 __all__ = ['is_out_of_memory', 'measure_peak_memory']
 
 # What torch's allocators of the CPU say, on Linux and macOS and on Windows.
@@ -47,7 +49,7 @@ def measure_peak_memory(call: Callable[[], object], device: torch.device) -> int
     del result
     events = [event for event in recorded.kineto_results.events() if event.name() == '[memory]']
     held = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
+    for event in sorted(events, key=event_start):
         held += event.nbytes()
         peak = max(peak, held)
     return peak

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten
 
 from .conditions import autocast, measuring
 
@@ -30,7 +30,7 @@ def training_call(module: Callable[[Tensor], object], images: Tensor, dtype: str
         with torch.enable_grad():
             with autocast(images.device, dtype):
                 outputs = module(images)
-            loss = sum(output.float().square().mean() for output in tree_leaves(outputs) if torch.is_tensor(output))
+            loss = sum(output.float().square().mean() for output in tree_flatten(outputs)[0] if torch.is_tensor(output))
             loss.backward()
         # At the end and not at the start, so that gradients count to the peak memory of the step that makes them.
         module.zero_grad(set_to_none=True)

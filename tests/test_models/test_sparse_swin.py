@@ -5,6 +5,7 @@ import torch
 from mmdet.models.backbones.swin import SwinTransformer
 from mmengine.model import ExponentialMovingAverage
 
+from sparsevit_mm.compat import has_custom_operators
 from sparsevit_mm.models import SparseSwin
 from sparsevit_mm.sparsity import keep_count
 
@@ -188,6 +189,8 @@ def test_frozen_stages(tiny_swin_cfg, frozen):
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_autocast_on_the_cpu(backbone, dtype):
+    if dtype == torch.float16 and not has_custom_operators():
+        pytest.skip('torch is older than 2.4: its autocast on the CPU is to bfloat16 alone')
     images = torch.randn(2, 3, 112, 130)
     backbone.sparsity = (0.5, 0.2, 0.4)
     exact = backbone(images)
