@@ -1,14 +1,14 @@
 """Selectors learn first, the backbone afterwards."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.optim import OptimWrapperDict
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 
 from ...models import find_sparse_backbone
 from ...models.checkpoints import GROWN_PARTS
@@ -64,7 +64,7 @@ class BackboneFreezeHook(Hook):
         self.duration = duration
         self.by_epoch = by_epoch
         self.trained = tuple(trained)
-        self._handles: list[RemovableHandle] = []
+        self._undo: list[Callable[[], object]] = []
 
     def before_train(self, runner: Runner) -> None:
         """Hold the parameters, unless a resumed run is past that."""
@@ -74,14 +74,14 @@ class BackboneFreezeHook(Hook):
         names = dict(find_sparse_backbone(runner.model).named_parameters())
         held = [p for name, p in names.items() if p.requires_grad and not any(part in name for part in self.trained)]
 
-        def pass_over(optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+        def pass_over() -> None:
             for parameter in held:
                 parameter.grad = None
 
         wrapper = runner.optim_wrapper
         wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
-        self._handles = [parameter.register_hook(_zero) for parameter in held]
-        self._handles += [part.optimizer.register_step_pre_hook(pass_over) for part in wrappers]
+        self._undo = [parameter.register_hook(_zero).remove for parameter in held]
+        self._undo += [_before_step(part, pass_over) for part in wrappers]
         unit = 'epochs' if self.by_epoch else 'iterations'
         print_log(
             f'{len(held)} of {len(names)} parameters of the backbone are held for {self.duration} {unit}.', 'current'
@@ -89,7 +89,7 @@ class BackboneFreezeHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | tuple | list | None = None) -> None:
         """Let go when the time has come."""
-        if self._handles and not self._is_early(runner):
+        if self._undo and not self._is_early(runner):
             self._release()
             print_log('The whole backbone is trained from here on.', 'current')
 
@@ -101,9 +101,24 @@ class BackboneFreezeHook(Hook):
         return progress(runner, self.by_epoch, 'BackboneFreezeHook') < self.duration
 
     def _release(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        for undo in self._undo:
+            undo()
+        self._undo = []
+
+
+def _before_step(wrapper: OptimWrapper, action: Callable[[], None]) -> Callable[[], object]:
+    """Lets something be done before each step; what is returned ends that.
+
+    Hooks of optimizers are no way to do it: older releases of torch drop them as soon as anything is compiled.
+    """
+    step = wrapper.step
+
+    def call(*args: Any, **kwargs: Any) -> None:
+        action()
+        step(*args, **kwargs)
+
+    wrapper.step = call
+    return lambda: vars(wrapper).pop('step', None)
 
 
 def _zero(gradient: Tensor) -> Tensor:

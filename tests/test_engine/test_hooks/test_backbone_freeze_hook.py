@@ -85,6 +85,23 @@ def test_held_gradients_have_no_part_in_clipping(tmp_path: Path) -> None:
     assert norms[0] == pytest.approx(norms[1], rel=1e-5) and norms[0] < 0.999 * norms[2]
 
 
+def test_it_needs_no_hooks_of_the_optimizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older releases of torch take them away as soon as anything is compiled."""
+    torch.optim.AdamW([torch.zeros(1)])  # the first one wraps its step to call hooks
+    plain = torch.optim.AdamW.step.__wrapped__
+
+    def step(self, *args, **kwargs):
+        return plain(self, *args, **kwargs)
+
+    step.hooked = True  # so that the next one does not wrap it again
+    monkeypatch.setattr(torch.optim.AdamW, 'step', step)
+    model, moves = build(cfg()), Moves()
+    held, free = parts(model)
+    runner = run(tmp_path, model, [ITERS | dict(duration=2), moves], iters=4, optim_wrapper=DECAY)
+    assert moves.moved == [free, free, held | free, held | free]
+    assert 'step' not in vars(runner.optim_wrapper)
+
+
 def test_accumulated_gradients_of_the_freeze_do_not_count(tmp_path: Path) -> None:
     model, moves = build(cfg()), Moves()
     held, free = parts(model)
