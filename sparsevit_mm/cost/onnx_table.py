@@ -145,26 +145,30 @@ def _resident_bytes() -> int:
 
 
 class _Graphs:
-    """Graphs of one backbone, which keep the weights that they have in common once."""
+    """Graphs of one backbone, which keep the weights that they have in common once.
+
+    They are kept as bytes: a message holds the memory of weights that were taken out of it for as long as it lives.
+    """
 
     def __init__(self) -> None:
-        self._graphs: dict[Setting, onnx.ModelProto] = {}
+        self._graphs: dict[Setting, bytes] = {}
         self._weights: dict[bytes, bytes] = {}
 
     def __contains__(self, setting: Setting) -> bool:
         return setting in self._graphs
 
     def add(self, setting: Setting, graph: 'onnx.ModelProto') -> None:
-        """Keeps a graph; its weights are taken out of it."""
+        """Keeps a graph, without its weights; they are taken out of what is given too."""
         for weight in graph.graph.initializer:
             key = hashlib.sha256(weight.raw_data).digest()
             self._weights[key], weight.raw_data = weight.raw_data, key
-        self._graphs[setting] = graph
+        self._graphs[setting] = graph.SerializeToString()
 
     def get(self, setting: Setting) -> 'onnx.ModelProto':
-        """A copy of a graph, with its weights."""
-        graph = type(self._graphs[setting])()
-        graph.CopyFrom(self._graphs[setting])
+        """A graph with its weights."""
+        import onnx
+
+        graph = onnx.ModelProto.FromString(self._graphs[setting])
         for weight in graph.graph.initializer:
             weight.raw_data = self._weights[weight.raw_data]
         return graph
