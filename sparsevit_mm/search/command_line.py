@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .budget import Budget
-from .costs import COST_MODELS
+from .costs import COST_MODELS, OF_LATENCY
 
 if TYPE_CHECKING:
     from .session import SearchOptions
@@ -15,12 +15,10 @@ __all__ = ['add_search_options', 'loop_options', 'words_of']
 
 # Options that the loop takes under the same names where they are given.
 _PASSED = (
-    *('budget_metric', 'shape', 'batch', 'dtype', 'device'),
-    *('latency_table', 'foreign', 'whole_model', 'latency_rounds'),
+    *('budget_metric', 'shape', 'batch', 'dtype', 'device', *OF_LATENCY),
     *('trials', 'search_images', 'rungs', 'metric', 'higher_is_better', 'choices', 'seed'),
     *('storage', 'study_name', 'heartbeat', 'grace'),
 )
-_OF_LATENCY = ('latency_table', 'foreign', 'whole_model', 'latency_rounds')
 
 
 def add_search_options(parser: argparse.ArgumentParser) -> None:
@@ -121,7 +119,7 @@ def _check(options: Mapping[str, Any], given: Mapping[str, Any]) -> None:
             '--budget-macs, or --pareto for the whole front.'
         )
     metric = options.get('budget_metric', 'latency')
-    about = [f'--{name.replace("_", "-")}' for name in _OF_LATENCY if given.get(name)]
+    about = [f'--{name.replace("_", "-")}' for name in OF_LATENCY if given.get(name)]
     if metric != 'latency' and about:
         raise ValueError(
             f'{", ".join(about)}: only of use for a budget of latency, but {metric} are counted. Leave it out, or give '

@@ -14,7 +14,7 @@ from ..sparsity import DEFAULT_CHOICES
 from .best_config import user_config
 from .budget import Budget, format_cost
 from .command_line import words_of
-from .costs import COST_MODELS, MacsCost, TableCost
+from .costs import COST_MODELS, OF_LATENCY, MacsCost, TableCost
 from .costs.table_source import ROUNDS
 from .fingerprint import jsonable
 from .found_configs import BEST, config_commands, write_configs
@@ -72,8 +72,7 @@ class SearchOptions:
             raise ValueError(f'budget_metric must be one of {", ".join(COST_MODELS)}, got {self.budget_metric!r}.')
         if self.latency_rounds is not None and self.latency_rounds < 1:
             raise ValueError(f'latency_rounds must be at least 1, got {self.latency_rounds}.')
-        about_latency = ('latency_table', 'foreign', 'whole_model', 'latency_rounds')
-        wrong = [name for name in about_latency if getattr(self, name)]
+        wrong = [name for name in OF_LATENCY if getattr(self, name)]
         if self.budget_metric != 'latency' and wrong:
             raise ValueError(
                 f'{", ".join(wrong)}: only of use with budget_metric="latency", got {self.budget_metric!r}.'
