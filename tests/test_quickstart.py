@@ -1,11 +1,9 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forked import Program
 from rich.console import Console
 from scripts import load_tool
 
@@ -23,35 +21,33 @@ ROOT = Path(__file__).resolve().parents[1]
 TOOL = ROOT / 'tools' / 'quickstart.py'
 
 
-def _run(work_dir: Path, demo: Path, *options: str) -> subprocess.CompletedProcess:
-    # One thread: tests share their machine, and two threads that wait for each other are slower than one.
-    env = {**os.environ, 'SPARSEVIT_MM_DEMO': str(demo), 'OMP_NUM_THREADS': '1', 'COLUMNS': '200'}
-    command = [sys.executable, str(TOOL), '--work-dir', str(work_dir), *options]
-    return subprocess.run(command, cwd=work_dir.parent, env=env, capture_output=True, text=True)
+def _run(output: Path, work_dir: Path, demo: Path, *options: str) -> str:
+    env = {'SPARSEVIT_MM_DEMO': str(demo), 'COLUMNS': '200'}
+    program = Program(TOOL, '--work-dir', work_dir, *options, output=output, env=env, cwd=work_dir.parent)
+    assert program.wait(300) == 0, program.said()
+    return program.said()
 
 
 @pytest.mark.slow
 def test_smoke_run_and_second_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     work_dir, demo = tmp_path / 'quickstart', tmp_path / 'demo'
-    first = _run(work_dir, demo, '--smoke')
-    assert first.returncode == 0, first.stdout + first.stderr
-    assert 'done before' not in first.stdout
+    first = _run(tmp_path / 'first.txt', work_dir, demo, '--smoke')
+    assert 'done before' not in first
     for text in ('dense', 'uniform', 'found', 'speed-up', '12 of 12 steps', 'search 5/5'):
-        assert text in first.stdout + first.stderr
+        assert text in first
     state = json.loads((work_dir / 'quickstart.json').read_text())
     rows = {row['name']: row for row in state['rows']['value']}
     assert list(rows) == ['dense', 'uniform', 'found']
     assert not any(rows['dense']['sparsity']) and len(set(rows['uniform']['sparsity'])) == 1
     assert rows['uniform']['macs'] < rows['dense']['macs'] > rows['found']['macs']
-    listed = [Path(line) for line in first.stdout.splitlines() if line.startswith(str(work_dir))]
+    listed = [Path(line) for line in first.splitlines() if line.startswith(str(work_dir))]
     assert {path.name for path in listed} == {'report.md', 'pareto.png', 'best_config.py', 'overview.png', 'results.md'}
     assert all(path.stat().st_size for path in listed)
 
     del state['rows']  # as if it had been stopped in the comparison
     (work_dir / 'quickstart.json').write_text(json.dumps(state))
-    second = _run(work_dir, demo, '--smoke')
-    assert second.returncode == 0, second.stdout + second.stderr
-    assert second.stdout.count('done before') == 6
+    second = _run(tmp_path / 'second.txt', work_dir, demo, '--smoke')
+    assert second.count('done before') == 6
     assert set(json.loads((work_dir / 'quickstart.json').read_text())) == set(state) | {'rows'}
 
     assert run_tool(load_tool('quickstart').main, ['--work-dir', str(work_dir)]) == 2

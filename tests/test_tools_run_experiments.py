@@ -1,14 +1,12 @@
 """The tool with all kinds of runs on a few pictures of CamVid, killed in the midst of them."""
 
 import json
-import os
-import signal
 import sqlite3
-import subprocess
 import sys
 import time
 
 import pytest
+from forked import Program
 from scripts import ROOT, load_tool
 
 from sparsevit_mm.cli import run_tool
@@ -77,26 +75,26 @@ class Tool:
     """The smoke suite in one folder."""
 
     def __init__(self, folder):
-        self.root = folder / 'smoke'
-        env = {**os.environ, 'OMP_NUM_THREADS': '1'}
-        words = ['smoke', '--device', 'cpu', '--work-dir', str(folder)]
-        command = [sys.executable, '-W', 'ignore', str(ROOT / 'tools' / 'run_experiments.py'), *words]
-        self.options = dict(args=command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.folder, self.root = folder, folder / 'smoke'
+
+    def start(self):
+        words = ['smoke', '--device', 'cpu', '--work-dir', self.folder]
+        return Program(ROOT / 'tools' / 'run_experiments.py', *words, output=self.folder / 'output.txt')
 
     def kill_when(self, condition):
-        process = subprocess.Popen(**self.options)
+        program = self.start()
         until = time.monotonic() + 240
         while not condition():
-            assert process.poll() is None, process.stdout.read().decode()
+            assert program.poll() is None, program.said()
             assert time.monotonic() < until
             time.sleep(0.02)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        program.kill()
+        program.wait()
 
     def finish(self):
-        done = subprocess.run(**self.options, timeout=500)
-        assert done.returncode == 0, done.stdout.decode()
-        return done.stdout.decode()
+        program = self.start()
+        assert program.wait(500) == 0, program.said()
+        return program.said()
 
     def records(self):
         found = map(json.loads, (self.root / 'results.jsonl').read_text().splitlines())

@@ -2,16 +2,14 @@
 
 import ast
 import csv
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import optuna
 import pytest
+from forked import Program
 from quick_sqlite import quick_sqlite
 from scripts import load_tool
 from tiny_segmentation import make_project
@@ -135,10 +133,9 @@ def test_search_config_is_run_by_the_test_tool_as_well(project, tmp_path):
     assert found.test_cfg == dict(type='TestLoop') and 'work_dir' not in found and 'launcher' not in found
 
 
-def run_in_process(project, work_dir, *more, env=None):
-    command = [sys.executable, '-W', 'ignore', str(TOOL), *words(project, work_dir, *more)]
-    with open(work_dir / 'output.txt', 'a') as file:
-        return subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT)
+def run_in_process(project, work_dir, *more):
+    output, env = work_dir / 'output.txt', {'PYTHONPATH': str(work_dir)}
+    return Program(TOOL, *words(project, work_dir, *more), output=output, env=env)
 
 
 def wait_for(condition, process, seconds=240):
@@ -158,11 +155,10 @@ def test_killed_search_resumes_and_evaluates_nothing_twice(project, tool, tmp_pa
         f"_base_ = {str(project[0])!r}\ncustom_imports = dict(imports=['diary'])\ncustom_hooks = [dict(type='Diary')]\n"
     )
     project = (config, project[1])
-    env = {**os.environ, 'PYTHONPATH': f'{tmp_path}:{ROOT}', 'OMP_NUM_THREADS': '1'}
     diary = tmp_path / 'diary.txt'
     options = ('--budget', '0.75', '--trials', '100')
 
-    process = run_in_process(project, tmp_path, *options, env=env)
+    process = run_in_process(project, tmp_path, *options)
     wait_for(lambda: diary.exists() and len(diary.read_text().splitlines()) >= 7, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -175,7 +171,7 @@ def test_killed_search_resumes_and_evaluates_nothing_twice(project, tool, tmp_pa
     assert 'Give --resume to go on' in capsys.readouterr().err
     assert diary.read_text().splitlines() == before
 
-    assert run_in_process(project, tmp_path, *options, '--resume', env=env).wait() == 0
+    assert run_in_process(project, tmp_path, *options, '--resume').wait() == 0
     lines = diary.read_text().splitlines()
     ended = Counter(line.removeprefix('end ') for line in lines if line.startswith('end'))
     assert set(ended.values()) == {1}, 'no setting is evaluated twice'

@@ -1,20 +1,17 @@
 """The search tool killed at each of its steps, one after the other, and started again by the same command."""
 
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import optuna
 import pytest
+from forked import Program
 from tiny_segmentation import make_project
 
 from sparsevit_mm.apis import load_config
 from sparsevit_mm.search.storage import sqlite_url
 
-ROOT = Path(__file__).parents[1]
 LAUNCHER = Path(__file__).with_name('killed_search.py')
 # A data set with an annotation file, of which a split has a part; and a diary of evaluations.
 MODULE = """
@@ -74,13 +71,10 @@ class Tool:
         """Runs it until it is killed at a moment or ends; the status and what it said."""
         options = ['--budget', '10s', '--shape', '32', '32', '--choices', '0', '0.5', '0.8', '--trials', str(TRIALS)]
         options += ['--latency-rounds', '1']
-        command = [sys.executable, '-W', 'ignore', str(LAUNCHER), moment, str(self.config), str(self.checkpoint)]
-        env = {**os.environ, 'PYTHONPATH': f'{self.folder}:{ROOT}', 'OMP_NUM_THREADS': '1'}
-        done = subprocess.run(
-            [*command, *options, '--work-dir', str(self.work_dir), '--resume'],
-            cwd=ROOT, env=env, timeout=300, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        return done.returncode, done.stdout
+        options += ['--work-dir', self.work_dir, '--resume']
+        output, env = self.folder / f'{moment}.txt', {'PYTHONPATH': str(self.folder)}
+        program = Program(LAUNCHER, moment, self.config, self.checkpoint, *options, output=output, env=env)
+        return program.wait(300), program.said()
 
     def killed(self, moment):
         status, said = self.run(moment)

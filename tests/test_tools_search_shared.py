@@ -10,6 +10,7 @@ from pathlib import Path
 import optuna
 import psutil
 import pytest
+from forked import Program
 from optuna.trial import TrialState
 from postgres import postgres, postgres_url
 from tiny_segmentation import make_project
@@ -60,16 +61,19 @@ class Workers:
 
     def start(self, label, ranks=1, hold=0):
         (self.folder / label).mkdir()
-        words = ['tools/search_sparsity.py', self.config, self.checkpoint, '--work-dir', self.folder / label]
+        tool, log = ROOT / 'tools' / 'search_sparsity.py', self.folder / f'{label}.log'
+        words = [self.config, self.checkpoint, '--work-dir', self.folder / label]
         words += ['--budget', '0.75', '--budget-metric', 'macs', '--choices', '0', '0.5', '0.8', '--trials', TRIALS]
         words += ['--storage', self.url, '--heartbeat', '1', '--grace', '3']
-        words = [*LAUNCH, *words, '--launcher', 'pytorch'] if ranks > 1 else words
         own = {'PYTHONPATH': f'{self.folder}:{ROOT}', 'OMP_NUM_THREADS': '1'}
         own |= {'HOLD': str(hold), 'GO': str(self.folder / f'{label}.go')}
-        with open(self.folder / f'{label}.log', 'w') as log:
-            command = [sys.executable, '-W', 'ignore', *map(str, words)]
+        if ranks == 1:
+            self.processes[label] = Program(tool, *words, output=log, env=own)
+            return
+        command = [sys.executable, '-W', 'ignore', *LAUNCH, tool, *words, '--launcher', 'pytorch']
+        with open(log, 'w') as file:
             self.processes[label] = subprocess.Popen(
-                command, cwd=ROOT, env=os.environ | own, stdout=log, stderr=subprocess.STDOUT
+                [*map(str, command)], cwd=ROOT, env=os.environ | own, stdout=file, stderr=subprocess.STDOUT
             )
 
     def let_go(self, label):

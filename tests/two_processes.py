@@ -1,6 +1,5 @@
 """Two real processes as one data-parallel group on the CPU."""
 
-import multiprocessing
 import os
 import tempfile
 import traceback
@@ -9,12 +8,9 @@ from collections.abc import Callable
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from forked import forking
 
 __all__ = ['run_in_two_processes']
-
-# Imported once in a process that all others are forked from, where the system can; the rest is theirs to import.
-PRELOADED = ['torch', 'mmengine.runner', 'mmcv.ops', 'mmseg.models', 'sparsevit_mm.models', 'sparsevit_mm.engine.hooks']
-START = next(how for how in ('forkserver', 'spawn') if how in multiprocessing.get_all_start_methods())
 
 
 def run_in_two_processes(work: Callable[..., None], *args: object) -> None:
@@ -22,11 +18,10 @@ def run_in_two_processes(work: Callable[..., None], *args: object) -> None:
 
     They meet in a file: a free port that is looked up can be taken by another test before they are there.
     """
-    if START == 'forkserver':
-        multiprocessing.get_context(START).set_forkserver_preload(PRELOADED)
+    how = forking().get_start_method()
     with tempfile.TemporaryDirectory() as folder:
         arguments = (f'file://{folder}/rendezvous', work, args)
-        mp.start_processes(_join_and_work, arguments, nprocs=2, start_method=START)
+        mp.start_processes(_join_and_work, arguments, nprocs=2, start_method=how)
 
 
 def _join_and_work(rank: int, meeting: str, work: Callable[..., None], args: tuple) -> None:
