@@ -36,6 +36,7 @@ __all__ = [
     'has_dynamo_onnx_exporter',
     'has_global_hooks',
     'is_compiling',
+    'is_compiling_to_run',
     'load_checkpoint_file',
     'run_mmcv_ops_in_float32',
 ]
@@ -95,6 +96,15 @@ def is_compiling() -> bool:
     if hasattr(torch.compiler, 'is_compiling'):  # torch 2.2
         return torch.compiler.is_compiling()
     return torch._dynamo.is_compiling()
+
+
+def is_compiling_to_run() -> bool:
+    """Whether what :func:`is_compiling` speaks of is sure to be run here by torch, and not exported."""
+    import torch
+
+    if not hasattr(torch.compiler, 'is_exporting'):  # torch 2.7
+        return False
+    return torch.compiler.is_dynamo_compiling() and not torch.compiler.is_exporting()
 
 
 def event_start(event: Any) -> int:

@@ -2,7 +2,7 @@
 
 PyTorch computes a float32 linear layer by MKL, which some processors run at less than half their speed. oneDNN, which
 PyTorch brings along, is fast on all of them, and takes an activation into the product; so in inference on the CPU the
-linear layers of blocks go there.
+linear layers of blocks go there, in code that ``torch.compile`` makes by an operator of their own.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from mmcv.cnn import Linear
 from torch import Tensor, nn
 
-from ..compat import autocast_dtype, has_global_hooks
+from ..compat import autocast_dtype, has_custom_operators, has_global_hooks, is_compiling_to_run
 from .cache import is_tracing
 from .observers import is_observed
 from .weights import forget_packed, packed_weight
@@ -28,9 +28,11 @@ class LinearKernel:
 
     Args:
         plain: Computes ``[..., C] -> [..., C']`` where oneDNN does not.
-        weight: ``[C', C]`` in oneDNN's order; ``None`` if ``plain`` is to be used.
+        weight: ``[C', C]`` as ``operator`` takes it; ``None`` if ``plain`` is to be used.
         bias: ``[C']``, if there is one.
         dtype: Of the arithmetic.
+        operator: Multiplies rows with the weight and applies an activation of oneDNN's, by default with a weight in
+            oneDNN's order.
     """
 
     def __init__(
@@ -39,8 +41,10 @@ class LinearKernel:
         weight: Tensor | None = None,
         bias: Tensor | None = None,
         dtype: torch.dtype | None = None,
+        operator: Callable[[Tensor, Tensor, Tensor | None, str, str], Tensor] | None = None,
     ) -> None:
         self._plain, self._weight, self._bias, self._dtype = plain, weight, bias, dtype
+        self._operator = operator or _multiply
 
     @property
     def packed(self) -> bool:
@@ -53,7 +57,7 @@ class LinearKernel:
             x = self._plain(x)
             return x if act is None else act(x)
         name, algorithm = _fused_name(act)
-        x = torch.ops.mkldnn._linear_pointwise(x.to(self._dtype), self._weight, self._bias, name, [], algorithm)
+        x = self._operator(x.to(self._dtype), self._weight, self._bias, name, algorithm)
         return x if act is None or name != 'none' else act(x)
 
 
@@ -85,6 +89,8 @@ def weight_kernel(
         x: As for :func:`linear_kernel`.
         arrange: Makes the matrix ``[C', C]`` of a parameter that is none, always the same for a parameter.
     """
+    if arrange in (None, _flat) and (dtype := _compiled_dtype(x)) is not None:
+        return LinearKernel(None, weight, bias, dtype, _compiled_multiply)
     dtype = inference_dtype(x)
     if dtype is None:
         if torch.is_grad_enabled() and not is_tracing():
@@ -143,3 +149,45 @@ def _known_to_onednn(dtype: torch.dtype) -> bool:
             return torch.allclose(found.float(), expected, atol=0.05 if dtype == torch.bfloat16 else 1e-5)
     except (AttributeError, RuntimeError):
         return False
+
+
+def _compiled_dtype(x: Tensor) -> torch.dtype | None:
+    """The same in a trace that is compiled for this machine, for linear layers."""
+    if not is_compiling_to_run() or _compiled_multiply is None:
+        return None
+    if x.device.type != 'cpu' or torch.is_grad_enabled():
+        return None
+    dtype = autocast_dtype('cpu') or x.dtype
+    return dtype if _known_to_onednn_in_traces(dtype) else None
+
+
+@torch.compiler.assume_constant_result
+def _known_to_onednn_in_traces(dtype: torch.dtype) -> bool:
+    return _known_to_onednn(dtype)
+
+
+def _multiply(rows: Tensor, weight: Tensor, bias: Tensor | None, act: str, algorithm: str) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, act, [], algorithm)
+
+
+def _register_compiled_multiply() -> Callable[[Tensor, Tensor, Tensor | None, str, str], Tensor] | None:
+    """The same as an operator that brings the weight into oneDNN's order itself, if torch has such operators.
+
+    A trace takes no tensor that is in that order already.
+    """
+    if not has_custom_operators():
+        return None
+
+    @torch.library.custom_op('sparsevit_mm::linear', mutates_args=(), device_types='cpu')
+    def linear(rows: Tensor, weight: Tensor, bias: Tensor | None, act: str, algorithm: str) -> Tensor:
+        bias = None if bias is None else bias.to(rows.dtype)
+        return _multiply(rows, packed_weight(weight, rows.dtype), bias, act, algorithm)
+
+    @linear.register_fake
+    def _(rows: Tensor, weight: Tensor, bias: Tensor | None, act: str, algorithm: str) -> Tensor:
+        return rows.new_empty((*rows.shape[:-1], weight.shape[0]))
+
+    return linear
+
+
+_compiled_multiply = _register_compiled_multiply()

@@ -16,6 +16,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from sparsevit_mm.compat import compilation_limit_option, has_custom_operators
 from sparsevit_mm.engine.hooks import SparsityAdaptationHook
 from sparsevit_mm.models import PrunedViT, SparseBackbone
+from sparsevit_mm.ops import linear
 
 from .conftest import randomize
 
@@ -82,6 +83,70 @@ def test_what_backends_get_can_be_lowered(family):
     with torch.inference_mode():
         function(images())
     assert counter.frame_count >= 1
+
+
+class TestLinearLayers:
+    """On a CPU in inference oneDNN computes them, as it does without compiling."""
+
+    @pytest.fixture
+    def graphs(self) -> list[torch.fx.GraphModule]:
+        return []
+
+    @pytest.fixture
+    def backend(self, graphs):
+        def keep(graph: torch.fx.GraphModule, example_inputs: list[torch.Tensor]):
+            graphs.append(graph)
+            return graph
+
+        return keep
+
+    @staticmethod
+    def products(graph: torch.fx.GraphModule) -> tuple[int, int]:
+        """How many oneDNN is asked for by name, and how many torch."""
+        targets = [str(node.target) for node in graph.graph.nodes if node.op == 'call_function']
+        ours = sum('sparsevit_mm.linear' in target for target in targets)
+        return ours, sum('built-in function linear' in target for target in targets)
+
+    @pytest.mark.skipif(not linear._known_to_onednn(torch.float32), reason='torch has no oneDNN')
+    @pytest.mark.parametrize('family', FAMILIES)
+    def test_most_are_oneDNNs(self, family, graphs, backend):
+        model = build(family, 'Random', sparsity=0.5)
+        function = torch.compile(model, backend=backend, fullgraph=True)
+        with torch.no_grad():
+            assert_same(model, function, images())
+        ours, others = self.products(graphs[0])
+        assert ours > 3 * others
+
+    def test_gradients_and_other_devices_get_those_of_torch(self, graphs, backend):
+        model = build('swin', 'Magnitude', sparsity=0.5)
+        function = torch.compile(model, backend=backend, fullgraph=True)
+        assert_same(model, function, images())
+        assert self.products(graphs[0])[0] == 0 < self.products(graphs[0])[1]
+        with torch.no_grad(), torch.device('meta'):
+            torch.compile(copy.deepcopy(model).to('meta'), backend=backend)(images())
+        assert all(self.products(graph)[0] == 0 for graph in graphs)
+
+    def test_changed_weights_are_seen(self):
+        model, x = build('swin', 'Magnitude', sparsity=0.5), images()
+        function, counter = compiled(model, 'aot_eager', fullgraph=True)
+        with torch.no_grad():
+            assert_same(model, function, x)
+            before = [feature.clone() for feature in function(x)]
+            for parameter in model.parameters():
+                parameter.data *= 1.1  # which no version counts
+            assert_same(copy.deepcopy(model), function, x)
+            assert not any(torch.allclose(*pair) for pair in zip(before, function(x)))
+        assert counter.frame_count == 1
+
+    @pytest.mark.skipif(not linear._known_to_onednn(torch.bfloat16), reason='torch or the processor has no bfloat16')
+    def test_autocast_computes_in_its_dtype(self, graphs, backend):
+        model = build('swin', 'Random', sparsity=0.5)
+        function = torch.compile(model, backend=backend, fullgraph=True)
+        with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+            for expected, found in zip(model(x := images()), function(x)):
+                assert found.dtype == expected.dtype
+                torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
+        assert self.products(graphs[0])[0] > 0
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@ import torch
 from mmcv.cnn.bricks.transformer import FFN
 from torch import Tensor, nn
 
-from ...ops import LinearKernel, has_hooks, linear_kernel
+from ...ops import LinearKernel, has_hooks, is_tracing, linear_kernel
 
 __all__ = ['FeedForward']
 
@@ -23,7 +23,8 @@ class FeedForward:
         """The FFN of rows ``x [..., C]`` added to ``identity [..., C]``, which may be changed in place."""
         if self._steps is None:
             return self._ffn(x, identity=identity)
-        return identity.add_(self._branch(x))
+        change = self._branch(x)
+        return identity + change if is_tracing() else identity.add_(change)
 
     def branch(self, x: Tensor) -> Tensor:
         """The FFN of rows without the residual and drop path, ``[..., C] -> [..., C]``."""

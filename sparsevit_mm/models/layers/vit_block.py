@@ -224,7 +224,7 @@ class ViTBlock(Chunked, BaseModule):
         """The FFN with its residual, ``[..., C] -> [..., C]``; in inference over chunks of rows and in place."""
         chunk = self.rows_at_once(x, self.ffn.feedforward_channels)
         if chunk is None:
-            return self.ffn(self.norm2(x), identity=x)
+            return FeedForward(self.ffn, x)(self.norm2(x), identity=x)
         ffn = FeedForward(self.ffn, x)
         for rows in x.view(-1, x.shape[-1]).split(chunk):
             rows.copy_(ffn(self.norm2(rows), identity=rows))

@@ -132,7 +132,7 @@ class WindowBlock(Chunked, BaseModule):
             attention = PackageAttention(self.attn.w_msa, self.norm1(packages), self.attn.w_msa.kernels(rows))
             rows = self._forward_chunks(rows, route, grid.masks, chunk, packages=attention)
             packages = packages + attention.packages()
-            return rows, self.ffn(self.norm2(packages), identity=packages)
+            return rows, self._with_ffn(packages)
         x = rows.index_select(0, route.rows)
         computed = None if decisions is None else decisions.detach().flatten() > 0
         y, packages = self._run(self._compute_with_packages, x, route, grid.masks, packages, computed)
@@ -177,7 +177,7 @@ class WindowBlock(Chunked, BaseModule):
         change = _joined(y.flatten(0, 1), attention.packages(computed), route.batch)
         x, packages = _parted(_joined(x, packages, route.batch) + self.attn.drop(change), packages)
         x = _joined(x if route.real is None else x.index_select(0, route.real), packages, route.batch)
-        return _parted(self.ffn(self.norm2(x), identity=x), packages)
+        return _parted(self._with_ffn(x), packages)
 
     def _attend_real(self, x: Tensor, route: WindowRoute, masks: Tensor | None) -> Tensor:
         """Attention of gathered windows, then real tokens only; shapes as in :meth:`_compute`."""
@@ -240,7 +240,11 @@ class WindowBlock(Chunked, BaseModule):
     def _feed_forward(self, x: Tensor, batch: int) -> Tensor:
         """FFN with its residual, ``[M, C] -> [M, C]`` for rows of ``batch`` images."""
         x = x.view(batch, -1, x.shape[-1])
-        return self.ffn(self.norm2(x), identity=x).flatten(0, 1)
+        return self._with_ffn(x).flatten(0, 1)
+
+    def _with_ffn(self, x: Tensor) -> Tensor:
+        """``x + ffn(norm(x))``, ``[..., C] -> [..., C]``; ``x`` may be changed in inference."""
+        return FeedForward(self.ffn, x)(self.norm2(x), identity=x)
 
 
 def _joined(rows: Tensor, packages: Tensor, batch: int) -> Tensor:
