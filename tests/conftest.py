@@ -1,5 +1,6 @@
 """Fixtures and guards that all tests share."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(missing)
         if item.get_closest_marker('cuda') and not torch.cuda.is_available():
             item.add_marker(no_gpu)
+
+
+def pytest_collection_finish() -> None:
+    """What collecting the tests has imported stays: it needs no look at in every collection of garbage from here on."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

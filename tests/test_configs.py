@@ -1,4 +1,6 @@
+import copy
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.util import find_spec
 from math import log2
 from pathlib import Path
@@ -86,6 +88,14 @@ LARGE = ('_coco_', '_coco-672x672', '_ade20k-', '_cityscapes-', '_nus-mono3d')
 OFFLINE = ('demo-448x448', 'coco-mini', 'camvid', 'kitti-mini')
 
 
+_read = cache(load_config)
+
+
+def _config(path: Path) -> Config:
+    """The config of a file, which is read once."""
+    return copy.deepcopy(_read(path))
+
+
 def _step(path: Path) -> str:
     return path.stem.rpartition('_sparse-')[2] if '_sparse-' in path.stem else 'dense'
 
@@ -152,7 +162,7 @@ def test_every_stem_has_its_steps() -> None:
 def test_config_builds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr('mmengine.runner.checkpoint.load_from_http', lambda *_, **__: pytest.fail('downloads'))
-    cfg = load_config(path)
+    cfg = _config(path)
     assert cfg.custom_imports.imports == ['sparsevit_mm']
     init_scope(cfg)
     if any(name in path.stem for name in OFFLINE):
@@ -213,7 +223,7 @@ def _check_step(path: Path, cfg: Config) -> None:
         before = _stem(path) if from_dense else f'{_stem(path)}_sparse-adapt'
         before = before.replace('_dynamic-swin', '_swin')
         assert start.rpartition('/')[0] == f'work_dirs/{before}'
-        last = load_config(next(other for other in CONFIGS if other.stem == before)).train_cfg
+        last = _config(next(other for other in CONFIGS if other.stem == before)).train_cfg
         name = f'epoch_{last.max_epochs}' if 'max_epochs' in last else f'iter_{last.max_iters}'
         assert start.endswith(f'/{name}.pth'), 'the last checkpoint of the step before'
 
@@ -224,8 +234,8 @@ def _of_steps(path: Path, *steps: str) -> list[Path]:
 
 @pytest.mark.parametrize('path', [p for p in READABLE if _step(p) == 'search' and not _learned(p)], ids=_id)
 def test_what_a_search_finds_is_trained_as_the_examples_are(path: Path) -> None:
-    example = load_config(next(other for other in _of_steps(path, 'example', 'cfg2') if other.exists()))
-    found = found_config(load_config(path), example.model.backbone.sparsity, 'adapted.pth')
+    example = _config(next(other for other in _of_steps(path, 'example', 'cfg2') if other.exists()))
+    found = found_config(_config(path), example.model.backbone.sparsity, 'adapted.pth')
     assert found.load_from.endswith('adapted.pth') and found.test_cfg.type == 'TestLoop'
     drop_pretrained(example)
     for cfg in (found, example):
@@ -236,8 +246,8 @@ def test_what_a_search_finds_is_trained_as_the_examples_are(path: Path) -> None:
 
 @pytest.mark.parametrize('path', [p for p in READABLE if _step(p).endswith('search') and _learned(p)], ids=_id)
 def test_what_a_search_finds_is_trained_by_the_schedule_of_the_adaptation(path: Path) -> None:
-    adapted = load_config(path.with_name(path.name.replace('search', 'adapt')))
-    found = found_config(load_config(path), (0.0,) * len(_built(path).sites), 'adapted.pth')
+    adapted = _config(path.with_name(path.name.replace('search', 'adapt')))
+    found = found_config(_config(path), (0.0,) * len(_built(path).sites), 'adapted.pth')
     hooks = [hook['type'].removeprefix('sparsevit_mm.') for hook in found.custom_hooks]
     assert hooks == ['DistillationHook', 'SparsityLogHook']
     for key in ('train_cfg', 'param_scheduler', 'optim_wrapper', 'train_dataloader', 'val_evaluator'):
@@ -245,7 +255,7 @@ def test_what_a_search_finds_is_trained_by_the_schedule_of_the_adaptation(path: 
 
 
 def _built(path: Path) -> torch.nn.Module:
-    cfg = load_config(path)
+    cfg = _config(path)
     init_scope(cfg)
     drop_pretrained(cfg)
     with torch.device('meta'):
@@ -278,7 +288,7 @@ LEARNED_CONFIGS = [path for path in READABLE if _learned(path) and not _step(pat
 @pytest.mark.parametrize('path', LEARNED_CONFIGS, ids=_id)
 def test_backbone_of_learned_selectors_runs_and_fits_what_follows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    cfg = load_config(path)
+    cfg = _config(path)
     init_scope(cfg)
     drop_pretrained(cfg)
     parts = [MODELS.build(cfg.model[name]).eval() for name in ('backbone', 'neck') if cfg.model.get(name)]
@@ -306,7 +316,7 @@ def test_backbone_of_learned_selectors_runs_and_fits_what_follows(path: Path, mo
 
 @pytest.mark.parametrize('path', LEARNED_CONFIGS, ids=_id)
 def test_new_parts_learn_at_the_full_rate_and_the_dense_backbone_at_a_fraction(path: Path) -> None:
-    cfg = load_config(path)
+    cfg = _config(path)
     init_scope(cfg)
     drop_pretrained(cfg)
     with torch.device('meta'):
@@ -391,7 +401,7 @@ def test_readme_says_the_macs(family: str, step: str, count: int) -> None:
     paths = [path for path in READABLE if path.parent.name == family and _step(path) == step]
     assert len(paths) == count - (0 if find_spec('mmdet3d') else 3)
     for path in paths:
-        cfg = load_config(path)
+        cfg = _config(path)
         init_scope(cfg)
         drop_pretrained(cfg)
         with torch.device('meta'):
@@ -410,7 +420,7 @@ def test_classifier_builds_and_runs(path: Path) -> None:
         from mmpretrain.structures import DataSample
     except Exception as error:  # torchvision, which it needs, raises this and that where it does not fit torch
         pytest.skip(f'mmpretrain cannot be imported: {error}')
-    cfg = load_config(path)
+    cfg = _config(path)
     init_scope(cfg)
     drop_pretrained(cfg)
     model = MODELS.build(cfg.model)
