@@ -152,7 +152,7 @@ def _known_to_onednn(dtype: torch.dtype) -> bool:
 
 
 def _compiled_dtype(x: Tensor) -> torch.dtype | None:
-    """The same in a trace that is compiled for this machine, for linear layers."""
+    """What :func:`inference_dtype` would say in a trace that is compiled to run here; for linear layers alone."""
     if not is_compiling_to_run() or _compiled_multiply is None:
         return None
     if x.device.type != 'cpu' or torch.is_grad_enabled():
@@ -167,13 +167,14 @@ def _known_to_onednn_in_traces(dtype: torch.dtype) -> bool:
 
 
 def _multiply(rows: Tensor, weight: Tensor, bias: Tensor | None, act: str, algorithm: str) -> Tensor:
+    """Rows ``[..., C]`` times a weight ``[C', C]`` in oneDNN's order, ``[..., C']``, with an activation behind it."""
     return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, act, [], algorithm)
 
 
 def _register_compiled_multiply() -> Callable[[Tensor, Tensor, Tensor | None, str, str], Tensor] | None:
-    """The same as an operator that brings the weight into oneDNN's order itself, if torch has such operators.
+    """:func:`_multiply` as an operator for traces, if torch has such, which brings the weight into that order itself.
 
-    A trace takes no tensor that is in that order already.
+    A trace takes no tensor that is in oneDNN's order already.
     """
     if not has_custom_operators():
         return None

@@ -109,7 +109,7 @@ class TestLinearLayers:
 
     @pytest.mark.skipif(not linear._known_to_onednn(torch.float32), reason='torch has no oneDNN')
     @pytest.mark.parametrize('family', FAMILIES)
-    def test_most_are_oneDNNs(self, family, graphs, backend):
+    def test_most_are_run_by_onednn(self, family, graphs, backend):
         model = build(family, 'Random', sparsity=0.5)
         function = torch.compile(model, backend=backend, fullgraph=True)
         with torch.no_grad():
