@@ -12,7 +12,8 @@ from tiny_segmentation import make_project
 from sparsevit_mm.apis import build_model, load_config
 from sparsevit_mm.cli import run_tool
 from sparsevit_mm.cost import Environment, LatencyRecord
-from sparsevit_mm.cost.images import find_images, load_batches
+from sparsevit_mm.cost.images import load_batches
+from sparsevit_mm.files import list_images
 
 TOOL = Path(__file__).parents[1] / 'tools' / 'benchmark.py'
 CONFIG = """
@@ -192,7 +193,7 @@ def test_counts_of_images_are_timed_on_images(main, adaptive, tmp_path, capsys):
     assert stock['kept'] == {} and set(dense['kept'].values()) == {1.0}
     backbone = build_model(load_config(config), checkpoint).backbone
     assert list(sparse['kept']) == list(backbone.sites) and all(0 < share <= 1 for share in sparse['kept'].values())
-    (batch,) = load_batches(find_images([images])[:2], (48, 64), 2, load_config(config).model.data_preprocessor)
+    (batch,) = load_batches(list_images([images])[:2], (48, 64), 2, load_config(config).model.data_preprocessor)
     with torch.no_grad(), backbone.record_selections() as records:
         backbone(batch)
     first = [record for record in records if record.site == backbone.sites[0]]
@@ -207,7 +208,7 @@ def test_counts_of_images_need_images_and_weights(main, adaptive, tmp_path, caps
         assert "has counts='adaptive'" in capsys.readouterr().err
     trained = [config, '--checkpoint', checkpoint]
     assert main([*trained, '--images', str(tmp_path / 'none'), *QUICK]) == 2
-    assert f'there is no {tmp_path / "none"}' in capsys.readouterr().err
+    assert f'there is no file or folder {tmp_path / "none"}' in capsys.readouterr().err
     assert main([*trained, '--images', images, '--max-images', '1', '--batch', '2', *QUICK]) == 2
     assert '1 are too few for a batch of 2' in capsys.readouterr().err
     (tmp_path / 'broken.png').write_text('no image')

@@ -31,12 +31,12 @@ from sparsevit_mm.cost.conditions import (
     check_schedule,
     check_threads,
 )
-from sparsevit_mm.cost.images import find_images
 from sparsevit_mm.cost.modes import BACKENDS, MODES, ONNXRUNTIME, check_modes
 from sparsevit_mm.cost.subjects import load_subject, parse_sparsity
 from sparsevit_mm.cost.suite_file import CaseResult
 from sparsevit_mm.cost.suite_run import run_suite, select_cases, summary
 from sparsevit_mm.cost.suites import SUITES, SuiteCase, suite_entries
+from sparsevit_mm.files import list_images
 
 NOT_IN_SUITES = (
     *('configs', 'sparsity', 'shape', 'whole_model', 'train', 'stock', 'optional_stock', 'checkpoint', 'images'),
@@ -102,7 +102,7 @@ def benchmark(args: argparse.Namespace) -> tuple[BenchmarkReport, tuple[BudgetVe
     check_dtype(dtype, device)
     check_modes(modes, device)
     check_together(modes, dtype=dtype, whole_model=args.whole_model, training=args.train, roof=args.roof)
-    images = None if args.images is None else find_images(args.images)[: args.max_images or 16]
+    images = None if args.images is None else list_images(args.images)[: args.max_images or 16]
     budget = None if args.assert_budget is None else parse_latency_budget(args.assert_budget)
     sparsities = args.sparsity and [parse_sparsity(text) for text in args.sparsity]
     subjects = [

@@ -22,12 +22,13 @@ from sparsevit_mm.apis import load_sparse_model
 from sparsevit_mm.cli import add_config_options, add_model, run_tool
 from sparsevit_mm.cost import count_macs
 from sparsevit_mm.cost.conditions import check_image_shape, check_threads
-from sparsevit_mm.cost.images import find_images, load_batches, load_photographs
+from sparsevit_mm.cost.images import load_batches, load_photographs
 from sparsevit_mm.cost.subjects import parse_sparsity
 from sparsevit_mm.deploy.onnx_check import check_graph
 from sparsevit_mm.deploy.onnx_export import DEFAULT_OPSET, check_opset, drop_outputs, make_onnx, save_onnx
 from sparsevit_mm.deploy.onnx_run import OnnxSession
 from sparsevit_mm.deploy.parts import ModelPart, describe, part_of
+from sparsevit_mm.files import list_images
 from sparsevit_mm.pipelines import input_shape
 
 MOST_IMAGES = 8
@@ -100,7 +101,7 @@ def _images(args: argparse.Namespace, shape: tuple[int, int], cfg: Config) -> li
     preprocessor = cfg.model.get('data_preprocessor')
     if args.images is None:
         return load_photographs(shape, preprocessor)
-    return load_batches(find_images(args.images)[:MOST_IMAGES], shape, 1, preprocessor)
+    return load_batches(list_images(args.images)[:MOST_IMAGES], shape, 1, preprocessor)
 
 
 def _checked(

@@ -20,6 +20,7 @@ from rich.progress import track
 from sparsevit_mm.apis import load_sparse_model
 from sparsevit_mm.cli import add_config_options, add_model, run_tool
 from sparsevit_mm.cost.subjects import parse_sparsity
+from sparsevit_mm.files import list_images
 from sparsevit_mm.visualization import (
     HEAT,
     ImageReader,
@@ -29,7 +30,6 @@ from sparsevit_mm.visualization import (
     check_video,
     check_writable,
     draw_selection,
-    list_images,
     make_contact_sheet,
     make_video,
     save_picture,

@@ -11,28 +11,10 @@ from torch import Tensor
 
 from ..extras import require
 
-__all__ = ['find_images', 'load_batches', 'load_photographs', 'write_photographs']
+__all__ = ['load_batches', 'load_photographs', 'write_photographs']
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp')
 # Those that are part of scikit-image's package; others it would download.
 PHOTOGRAPHS = ('astronaut', 'chelsea', 'coffee', 'rocket')
-
-
-def find_images(paths: Sequence[str | Path]) -> list[Path]:
-    """Image files: those named, and those in the folders named, in the order of their names.
-
-    Raises:
-        ValueError: If one of the paths is not there, or there is no image.
-    """
-    files: list[Path] = []
-    for path in map(Path, paths):
-        if not path.exists():
-            raise ValueError(f'images: there is no {path}.')
-        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-        files += inside
-    if not files:
-        raise ValueError(f'images: {", ".join(map(str, paths))} has no {", ".join(SUFFIXES)} in it.')
-    return files
 
 
 def load_batches(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..cost.images import write_photographs
-from ..visualization import list_images
+from ..files import list_images
 
 __all__ = ['MOST', 'example_pictures']
 

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from ..apis import build_model, load_config
 from ..datasets import demo
-from ..files import written_whole
+from ..files import list_images, written_whole
 from ..models.checkpoints import load_into
 from ..runs import build_runner, evaluate, set_resume
 from .machine import fastest_settings
@@ -262,7 +262,7 @@ class Quickstart:
 
     def _draw(self) -> list[str]:
         """Overlays of the first validation pictures at the found sparsity."""
-        from ..visualization import ImageReader, draw_selection, list_images
+        from ..visualization import ImageReader, draw_selection
 
         cfg = self._config('pictures')
         cfg.model.backbone.sparsity = tuple(self._value('found')['found'])

@@ -5,7 +5,7 @@ from .differences import MapChange, ObjectChange, compare_maps, compare_predicti
 from .draw import SelectionPictures, draw_heat_map, draw_overview, draw_selection, draw_site
 from .draw_change import draw_change
 from .frames import HEAT, FrameMaker, make_video
-from .inputs import ImageReader, NetworkInput, UnreadableImage, decode_image, list_images, network_picture
+from .inputs import ImageReader, NetworkInput, UnreadableImage, decode_image, network_picture
 from .inspection import Inspection, Inspector, macs_share
 from .outputs import check_writable, save_picture
 from .predictions import PredictionPainter, class_colours, stock_visualizer
@@ -50,7 +50,6 @@ __all__ = [
     'draw_site',
     'has_truth',
     'kept_share',
-    'list_images',
     'macs_share',
     'make_contact_sheet',
     'make_video',

@@ -1,7 +1,7 @@
 """Images as a config's own test pipeline and data preprocessor hand them to the backbone."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,13 @@ from torch import Tensor, nn
 from ..pipelines import test_pipeline
 
 __all__ = [
-    'IMAGE_SUFFIXES',
     'ImageReader',
     'NetworkInput',
     'UnreadableImage',
     'camera_boxes',
     'decode_image',
-    'list_images',
     'network_picture',
 ]
-
-IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
 
 class UnreadableImage(ValueError):
@@ -121,31 +117,10 @@ def network_picture(inputs: Tensor | Mapping[str, Tensor]) -> np.ndarray:
     return np.ascontiguousarray(rgb.clip(0, 255).astype(np.uint8))
 
 
-def list_images(paths: Sequence[str | Path]) -> list[Path]:
-    """The image files among the given files and, sorted by name, in the given folders.
-
-    Raises:
-        ValueError: If a path does not exist, or a folder has no image.
-    """
-    return [image for path in paths for image in _expand(Path(path))]
-
-
 def decode_image(content: bytes) -> np.ndarray | None:
     """The bytes of an image file as uint8 RGB, ``None`` if they are no image."""
     image = mmcv.imfrombytes(content) if content else None
     return None if image is None else np.ascontiguousarray(image[..., ::-1])
-
-
-def _expand(path: Path) -> Iterator[Path]:
-    if path.is_file():
-        yield path
-        return
-    if not path.is_dir():
-        raise ValueError(f'There is no file or folder {path}.')
-    found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-    if not found:
-        raise ValueError(f'The folder {path} has no image; looked for {", ".join(IMAGE_SUFFIXES)}.')
-    yield from found
 
 
 def _sample(path: Path, size: tuple[int, int]) -> dict[str, Any]:

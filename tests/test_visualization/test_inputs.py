@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from sparsevit_mm.apis import init_scope
-from sparsevit_mm.visualization import ImageReader, list_images
+from sparsevit_mm.visualization import ImageReader
 
 STOCK = {
     'detector': ('mmdet', 'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py'),
@@ -81,15 +81,3 @@ def test_files_that_are_no_images(tmp_path: Path) -> None:
             reader(broken)
     with pytest.raises(ValueError, match=r'no image .*missing\.jpg'):
         reader(tmp_path / 'missing.jpg')
-
-
-def test_list_images(tmp_path: Path) -> None:
-    for name in ('b.JPG', 'a.png', 'notes.txt'):
-        (tmp_path / name).touch()
-    (tmp_path / 'empty').mkdir()
-    one = tmp_path / 'b.JPG'
-    assert list_images([one, tmp_path]) == [one, tmp_path / 'a.png', one]
-    with pytest.raises(ValueError, match=r'no file or folder .*gone'):
-        list_images([tmp_path / 'gone'])
-    with pytest.raises(ValueError, match='has no image'):
-        list_images([tmp_path / 'empty'])
