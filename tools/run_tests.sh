@@ -44,6 +44,9 @@ fi
 # The real data sets, where they lie beside the project. Tests that need them are skipped without.
 if [ ! -e data ] && [ ! -L data ] && [ -d ../shared/data ]; then ln -s ../shared/data data; fi
 
+# It says what to make the environment from; the scripts that tests start would run by it.
+unset PYTHON
+
 # Each process gets a run of neighbouring tests, since files share costly fixtures, and takes over more when it is done.
 parallel=(-n auto --dist worksteal)
 case " ${options[*]-} " in *no:xdist*) parallel=() ;; esac
