@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
+from scripts import ROOT
+
 __all__ = ['Program', 'forking']
 
-ROOT = Path(__file__).parents[1]
 # Imported once in a process that all others are forked from, where the system can; the rest is theirs to import.
 PRELOADED = (
     'torch',
