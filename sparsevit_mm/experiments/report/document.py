@@ -22,7 +22,7 @@ OPENING = """# Results
 Accuracy against latency, with the controls that go with it. This page is made by
 
 ```bash
-python tools/run_experiments.py {suites} --report {out}
+python tools/run_experiments.py --report {out} --results {paths}
 ```
 
 from the files of results ({files}), and is not written by hand. How they were made, how to go on with them and how to
@@ -125,8 +125,8 @@ def write_document(chapters: Sequence[Chapter], out: Path, pictures: Path) -> li
 
 def _opening(chapters: Sequence[Chapter], out: Path) -> str:
     files = ', '.join(_link(chapter.path, out.parent, chapter.path.name) for chapter in chapters)
-    suites = ' '.join(chapter.suite.name for chapter in chapters)
-    return OPENING.format(suites=suites, out=_shown(out), files=files)
+    paths = ' '.join(_shown(chapter.path) for chapter in chapters)
+    return OPENING.format(paths=paths, out=_shown(out), files=files)
 
 
 def _chapter(chapter: Chapter, picture: Path | None, folder: Path) -> str:

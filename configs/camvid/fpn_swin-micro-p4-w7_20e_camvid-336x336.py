@@ -1,4 +1,4 @@
-# FPN head with a compact Swin (2-2-6-2 blocks, 64 channels) on CamVid. Step 1 of 4: dense.
+# FPN head with a compact Swin (2-2-6-2 blocks, 32 channels) on CamVid. Step 1 of 4: dense.
 #
 # Epochs, not iterations, so that a run that is killed goes on without reading the pictures before.
 #
@@ -8,20 +8,20 @@
 _base_ = ['mmseg::_base_/models/fpn_r50.py', 'mmseg::_base_/default_runtime.py', '../_base_/datasets/camvid.py']
 custom_imports = dict(imports=['sparsevit_mm'], allow_failed_imports=False)
 
-size = (224, 224)
+size = (336, 336)
 model = dict(
     data_preprocessor=dict(size=size),
     pretrained=None,
     backbone=dict(
         _delete_=True,
         type='sparsevit_mm.SparseSwin',
-        embed_dims=64,
+        embed_dims=32,
         depths=(2, 2, 6, 2),
         num_heads=(2, 4, 8, 16),
         window_size=7,
         drop_path_rate=0.1,
     ),
-    neck=dict(in_channels=[64, 128, 256, 512], out_channels=32),
+    neck=dict(in_channels=[32, 64, 128, 256], out_channels=32),
     decode_head=dict(
         in_channels=[32, 32, 32, 32],
         channels=32,
@@ -48,7 +48,7 @@ test_pipeline = [
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True),
     dataset=dict(pipeline=train_pipeline),
 )
@@ -64,12 +64,12 @@ optim_wrapper = dict(
     ),
     clip_grad=dict(max_norm=1.0),
 )
-max_epochs = 40
+max_epochs = 20
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=True, begin=0, end=max_epochs, convert_to_iter_based=True),
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=10)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 log_processor = dict(by_epoch=True)
@@ -77,7 +77,7 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=20),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=5, max_keep_ckpts=2),
+    checkpoint=dict(type='CheckpointHook', interval=2, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
 )

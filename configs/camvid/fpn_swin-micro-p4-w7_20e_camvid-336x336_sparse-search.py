@@ -6,7 +6,7 @@
 # Command: python tools/search_sparsity.py THIS_FILE CHECKPOINT
 #          (CHECKPOINT is of step 2; that of a dense model searches without training)
 # Expect:  no number; report.html and best_config.py in the work dir.
-_base_ = './fpn_swin-micro-p4-w7_40e_camvid-224x224_sparse-adapt.py'
+_base_ = './fpn_swin-micro-p4-w7_20e_camvid-336x336_sparse-adapt.py'
 
 custom_hooks = []
 

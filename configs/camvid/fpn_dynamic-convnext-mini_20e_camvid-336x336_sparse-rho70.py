@@ -1,15 +1,14 @@
-# FPN head with a compact DynamicSwin on CamVid. Step 2: training at the published sparsity.
+# FPN head with a compact DynamicConvNeXt on CamVid. Step 2: training at the published sparsity.
 #
-# 0.7, 0.5 and 0.3 of the positions of stage 3 go through the FFN. Decisions are free in training
-# (draw='gumbel'), as published. It trains as long as steps 2 and 4 of the Swin do together.
-# Step 1 is fpn_swin-micro-p4-w7_40e_camvid-224x224.py.
+# 0.7, 0.5 and 0.3 of the positions of stage 3 go through the MLP. Decisions are free in training
+# (draw='gumbel'), as published.
 #
 # Paper:   dynamic spatial sparsification, arXiv 2207.01580; length and rates are ours
 # Command: python tools/train.py THIS_FILE
-# Expect:  see docs/results.md, where it is trained at the sparsities of budgets.
-_base_ = ['./fpn_swin-micro-p4-w7_40e_camvid-224x224.py', '../_base_/dynamicvit/dynamic-swin.py']
+# Expect:  see docs/results.md.
+_base_ = ['./fpn_dynamic-convnext-mini_20e_camvid-336x336.py', '../_base_/dynamicvit/dynamic-convnext.py']
 
-load_from = 'work_dirs/fpn_swin-micro-p4-w7_40e_camvid-224x224/epoch_40.pth'
+load_from = 'work_dirs/fpn_dynamic-convnext-mini_20e_camvid-336x336/epoch_20.pth'
 
 model = _base_.rho70_model
 
@@ -20,7 +19,7 @@ custom_hooks = [
     dict(type='sparsevit_mm.SparsityLogHook', shape=(360, 480), interval=10),
 ]
 
-max_epochs = 20
+max_epochs = 8
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
