@@ -12,6 +12,8 @@ from .workplace import Workplace
 
 __all__ = ['prepare']
 
+ROWS = 'rows'  # folder of the configs of what is measured
+
 
 def prepare(place: Place, board: Board, book: ConfigBook, workplace: Workplace, folder: Path) -> Job:
     """The job of a task, with its config written into the folder of the run.
@@ -25,19 +27,13 @@ def prepare(place: Place, board: Board, book: ConfigBook, workplace: Workplace, 
 
     Raises:
         Unreachable: If a value is out of reach.
-        ValueError: If a value was not found, or an override does not fit the config.
+        ValueError: If a value or a file was not found, or an override does not fit the config.
     """
     task, run, root = place.task, place.task.run, workplace.root
-    values_of = _values_of(place, board)
-    overrides = fill(dict(run.overrides), values_of, root, task.seed)
-    if run.adopt is not None:
-        overrides |= fill(run.adopt, values_of, root)['overrides']
-    options = fill(dict(run.options), values_of, root, task.seed)
+    options = fill(dict(run.options), _values_of(place, board), root, task.seed)
     if run.kind == 'measure':
-        options['rows'] = [_row(key, board, root) for key in place.needs]
-    cfg = book.changed(run.config, overrides, task.seed)
-    header = f'{board.suite.name}, {task.key}: written by tools/run_experiments.py.'
-    book.write(run.config, cfg, folder / CONFIG_FILE, header)
+        options['rows'] = [_row(key, board, book, root, folder / ROWS) for key in place.needs]
+    _write_config(place, board, book, root, folder / CONFIG_FILE)
     return Job(
         kind=run.kind,
         project=workplace.project,
@@ -55,6 +51,17 @@ def _values_of(place: Place, board: Board) -> Callable[[str], dict[str, Any]]:
     return lambda name: dict(board.done(needed[name]).values)
 
 
-def _row(key: str, board: Board, root: Path) -> dict[str, Any]:
-    values = board.done(key).values
-    return {'key': key, 'config': str(root / values['config']['file']), 'shape': values['shape']}
+def _write_config(place: Place, board: Board, book: ConfigBook, root: Path, path: Path, **more: Any) -> None:
+    task, run, values_of = place.task, place.task.run, _values_of(place, board)
+    overrides = fill({**run.overrides, **more}, values_of, root, task.seed)
+    if run.adopt is not None:
+        overrides |= fill(run.adopt, values_of, root)['overrides']
+    header = f'{board.suite.name}, {task.key}: written by tools/run_experiments.py.'
+    book.write(run.config, book.changed(run.config, overrides, task.seed), path, header)
+
+
+def _row(key: str, board: Board, book: ConfigBook, root: Path, folder: Path) -> dict[str, Any]:
+    """A model to be timed: from its record alone, since times depend on no weights and its files may be elsewhere."""
+    config = folder / f'{key.replace("/", "-")}.py'
+    _write_config(board.places[key], board, book, root, config, load_from=None)
+    return {'key': key, 'config': str(config), 'shape': board.done(key).values['shape']}

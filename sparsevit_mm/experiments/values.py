@@ -38,7 +38,7 @@ def fill(node: Any, values_of: Callable[[str], Mapping[str, Any]], root: Path, s
 
     Raises:
         Unreachable: If there is no such value, since it is out of reach.
-        ValueError: If there is no such value for another reason.
+        ValueError: If there is no such value for another reason, or its file is gone.
     """
     if isinstance(node, From):
         return from_json(_look_up(node, values_of(node.run), root))
@@ -62,7 +62,10 @@ def _look_up(reference: From, values: Mapping[str, Any], root: Path) -> Any:
     if isinstance(found, Mapping) and UNREACHABLE in found:
         raise Unreachable(found[UNREACHABLE])
     if isinstance(found, Mapping) and set(found) == {FILE}:
-        return str((root / found[FILE]).resolve())
+        path = (root / found[FILE]).resolve()
+        if not path.exists():
+            raise ValueError(f'{path} is gone, which {reference.run} has left: make that anew by --again.')
+        return str(path)
     return found
 
 

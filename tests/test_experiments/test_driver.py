@@ -1,6 +1,7 @@
 """The driver with runs that take moments; real ones are in test_tools_run_experiments.py."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 from made_up import CONFIG, lines, make_project, make_suite, measure, open_driver, row, states
@@ -121,6 +123,17 @@ def test_measurement_takes_what_there_is_and_is_made_again_for_more(project):
     assert set(lines(project)[-1]['values']['rows']) == {f'{r}/seed{s}' for r in ('dense', 'other') for s in (0, 1)}
 
 
+def test_measurement_needs_nothing_but_the_file_of_results(project):
+    """So models that were trained elsewhere can be timed here."""
+    suite = make_suite(row('dense', 50), row('tuned', 40, needs='dense'), measure(), seeds=(0,))
+    open_driver(suite, project).run()
+    rmtree(project / 'work' / 'runs')
+    assert open_driver(suite, project, again=['measure']).run()
+    job = json.loads(next(project.glob('work/runs/measure*/job.json')).read_text())
+    sparsity = {row['key']: load_config(row['config']).model.backbone.sparsity for row in job['options']['rows']}
+    assert sparsity == {'dense/seed0': 0.0, 'tuned/seed0': 0.25}
+
+
 def test_out_of_reach_is_left_out_with_all_that_needs_it(project):
     found = {'size': {'0.5': {'unreachable': 'nothing is so fast'}}, 'sparsity': 0.0}
     runs = (
@@ -195,6 +208,7 @@ DRIVE = """
 import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
+from shutil import rmtree
 from made_up import make_suite, open_driver, row
 project, gate = Path(sys.argv[1]), sys.argv[2]
 runs = row('dense', 50), row('slow', 40, needs='dense', wait=gate, leave=True), row('other', 30)

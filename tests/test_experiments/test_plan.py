@@ -101,7 +101,7 @@ def test_trained_as_long_means_as_many_pictures():
         epochs('longer')
         == epochs('size-65')
         == epochs('unadapted-65')
-        == epochs('tokens-80')
+        == epochs('tokens')
         == epochs('reranked-65') + epochs('adapt')
         == together
     )

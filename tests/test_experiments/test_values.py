@@ -24,7 +24,12 @@ def test_seed_is_filled_in(tmp_path):
 def test_file_is_found_where_the_suite_is_now(tmp_path):
     values = {'checkpoint': as_file(tmp_path / 'old' / 'runs' / 'x.pth', tmp_path / 'old')}
     assert values['checkpoint'] == {'file': 'runs/x.pth'}
-    assert filled(From('calibrate', 'checkpoint'), tmp_path / 'new', values) == str(tmp_path / 'new' / 'runs' / 'x.pth')
+    there = tmp_path / 'new' / 'runs' / 'x.pth'
+    with pytest.raises(ValueError, match=r'x\.pth is gone, which calibrate has left: make that anew by --again'):
+        filled(From('calibrate', 'checkpoint'), tmp_path / 'new', values)
+    there.parent.mkdir(parents=True)
+    there.touch()
+    assert filled(From('calibrate', 'checkpoint'), tmp_path / 'new', values) == str(there)
 
 
 @pytest.mark.parametrize('path', [('size', '0.5'), ('size', '0.5', 'shape')])

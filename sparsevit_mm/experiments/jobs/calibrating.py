@@ -31,7 +31,9 @@ def calibrate_run(job: Job) -> dict[str, Any]:
     Options are ``shape`` (height and width in pixels), ``budgets`` (fractions of the dense latency of the backbone),
     ``choices``, ``rounds`` and ``check`` of the table, and ``controls``: names, and for each a sequence of candidates,
     ``dict(label=..., overrides=...)`` with a ``shape`` of its own where it has one. The nearest may be ``furthest``
-    from a budget. With ``fit`` each budget is also shared out among the sites by the table, without any search.
+    from a budget. ``control_rounds`` and ``min_round_time`` are how candidates are timed, see
+    :func:`sparsevit_mm.cost.measure_interleaved`. With ``fit`` each budget is also shared out among the sites by the
+    table, without any search.
 
     Returns:
         The ``table``; for every control the candidate nearest to each budget, by its name as text, with its ``ratio``
@@ -137,7 +139,7 @@ def _times(job: Job, cfg: Config, candidates: Sequence[Mapping[str, Any]]) -> li
         calls,
         device=device,
         environment=environment,
-        rounds=job.options.get('rounds', 10),
+        rounds=job.options.get('control_rounds', 10),
         min_round_time=job.options.get('min_round_time', 0.2),
         prepare=lambda name: settings[name](),
     )

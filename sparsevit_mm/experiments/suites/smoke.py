@@ -41,7 +41,8 @@ SIZES = [
 
 def _runs() -> tuple[Run, ...]:
     controls = {'uniform': uniform_controls(0.2, 0.8), 'size': SIZES}
-    quick = {'rounds': 2, 'check': 2, 'min_round_time': 0.0, 'choices': (0.0, 0.4, 0.8), 'furthest': 1.0}
+    few = {'rounds': 2, 'control_rounds': 2, 'check': 2, 'min_round_time': 0.0}
+    quick = {**few, 'choices': (0.0, 0.4, 0.8), 'furthest': 1.0}
     dense, adapt, _ = PATH.trained()
     search, found, untuned = PATH.found(BUDGET)
     size = {**PATH.common, 'load_from': From('dense', 'checkpoint')}
