@@ -155,8 +155,9 @@ check_compiler() {
     require_compiler "$python"
 }
 
+# A compiler for extensions of a Python, of C++17 or of the standard that is asked for.
 require_compiler() {
-    local python=$1 cxx scratch
+    local python=$1 standard=${2:-c++17} cxx scratch
     local advice=(
         'Debian, Ubuntu: sudo apt-get install g++ python3-dev'
         'Fedora:         sudo dnf install gcc-c++ python3-devel'
@@ -166,7 +167,7 @@ require_compiler() {
     )
     scratch=$(mktemp -d)
     for cxx in ${CXX:-c++ g++ clang++}; do
-        if echo 'int main() {}' | "$cxx" -std=c++17 -x c++ -o "$scratch/out" - 2>/dev/null; then
+        if echo 'int main() {}' | "$cxx" "-std=$standard" -x c++ -o "$scratch/out" - 2>/dev/null; then
             rm -rf "$scratch"
             export CXX=$cxx
             "$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")))' ||
@@ -175,7 +176,7 @@ require_compiler() {
         fi
     done
     rm -rf "$scratch"
-    fail "no C++ compiler that knows C++17 is here, and mmcv has to be compiled once. Install one:" "${advice[@]}"
+    fail "no C++ compiler that knows ${standard^} is here, and mmcv has to be compiled once. Install one:" "${advice[@]}"
 }
 
 check_torch_choice() {
@@ -371,7 +372,7 @@ fetch_mmcv() {
 # Everything lies in the cache: ninja goes on after an interruption with the files that are not compiled yet.
 build_mmcv() {
     local key=$1 build=$CACHE/build/$1 sdist=$CACHE/build/$MMCV_NAME-$MMCV.tar.gz log=$CACHE/build/$1.log
-    require_compiler "$PY"
+    require_compiler "$PY" "$(cxx_standard)"
     mkdir -p "$CACHE/build" "$CACHE/wheels"
     fetch_mmcv "$sdist"
     if [ ! -d "$build" ]; then
@@ -401,7 +402,15 @@ compile_mmcv() {
     *-cpu-*) export CUDA_VISIBLE_DEVICES='' ;;
     *) FORCE_CUDA=1 ;;
     esac
+    sed -i.bak "s/-std=c++17/-std=$(cxx_standard)/" setup.py
     "$PY" setup.py bdist_wheel --dist-dir "$1/dist"
+}
+
+# The C++ that the headers of torch ask for: mmcv says C++17, and newer ones want more.
+cxx_standard() {
+    local headers
+    headers=$("$PY" -c 'import torch; print(torch.__path__[0])')/include
+    if grep -qs 'C++20 or later' "$headers/ATen/ATen.h"; then echo c++20; else echo c++17; fi
 }
 
 # A compiler of torch's headers takes up to 2 GB.

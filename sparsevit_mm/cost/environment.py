@@ -126,9 +126,15 @@ def check_fields(cls: type, values: Mapping[str, Any]) -> None:
 def _device_name(device: torch.device) -> str:
     if device.type == 'cuda':
         return torch.cuda.get_device_name(device)
-    name = _platform.processor() or _platform.machine()
     cpuinfo = Path('/proc/cpuinfo')
-    if cpuinfo.is_file():
-        found = re.search(r'^model name\s*:\s*(.+)$', cpuinfo.read_text(errors='replace'), re.MULTILINE)
-        name = found[1].strip() if found else name
-    return f'{name} ({torch.backends.cpu.get_cpu_capability()})'
+    return _cpu_name(cpuinfo.read_text(errors='replace') if cpuinfo.is_file() else '')
+
+
+def _cpu_name(cpuinfo: str) -> str:
+    """Virtual machines may hide all but the maker, so generations are told apart by family and model where given."""
+    found = dict(re.findall(r'^(model name|cpu family|model)\s*:\s*(.+?)\s*$', cpuinfo, re.MULTILINE))
+    name = found.get('model name') or _platform.processor() or _platform.machine()
+    which = [torch.backends.cpu.get_cpu_capability()]
+    if 'cpu family' in found and 'model' in found:
+        which.append(f'family {found["cpu family"]} model {found["model"]}')
+    return f'{name} ({", ".join(which)})'

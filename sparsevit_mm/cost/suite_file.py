@@ -154,8 +154,8 @@ def suite_environment(device: str, threads: int | None = None) -> dict[str, Any]
 
 
 def _slug(environment: Mapping[str, Any]) -> str:
-    """Conditions as a part of a file's name: ``amd-epyc_2-threads_torch-2.13.0``."""
-    device = re.sub(r'\(.*\)$', '', environment['device_name'])
+    """Conditions as a part of a file's name: ``amd-epyc-family-25-model-17_2-threads_torch-2.13.0``."""
+    device = environment['device_name'].replace(environment['cpu_capability'], '')
     parts = [re.sub('[^a-z0-9]+', '-', device.lower()).strip('-') or 'unknown']
     if environment['device'] == 'cpu':
         parts.append(f'{environment["threads"]}-thread{"s" * (environment["threads"] != 1)}')
