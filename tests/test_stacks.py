@@ -114,3 +114,14 @@ def test_core_tests_of_a_stack_run_in_its_own_environment(run_tests, option):
     named = run_tests('tests/test_ops', *option)[1]
     assert named == '.venv-onedl -m pytest -q --durations=15 -n auto --dist worksteal tests/test_ops'
     assert run_tests('--stack', 'upstream')[1].startswith('.venv ')
+
+
+@pytest.mark.parametrize(('wanted', 'standard'), [('C++17', 'c++17'), ('C++20', 'c++20')])
+def test_mmcv_is_compiled_by_the_standard_that_torch_wants(tmp_path, wanted, standard):
+    header = tmp_path / 'include' / 'ATen' / 'ATen.h'
+    header.parent.mkdir(parents=True)
+    header.write_text(f'#error {wanted} or later compatible compiler is required to use ATen.\n')
+    python = tmp_path / 'python'  # says where torch is
+    python.write_text(f'#!/bin/sh\necho {tmp_path}\n')
+    python.chmod(0o755)
+    assert ask_set_up('upstream', f'PY={python}; cxx_standard').strip() == standard

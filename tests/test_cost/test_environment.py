@@ -1,10 +1,13 @@
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from sparsevit_mm.cost import Environment
+from sparsevit_mm.cost.environment import _cpu_name
 
 
 def _environment() -> Environment:
@@ -17,6 +20,17 @@ def test_current_records_this_process():
     assert environment.torch == torch.__version__
     assert torch.backends.cpu.get_cpu_capability() in environment.device_name
     assert environment.shape == (800, 1344)
+
+
+@pytest.mark.skipif(not Path('/proc/cpuinfo').is_file(), reason='Linux says so there')
+def test_processor_is_told_by_more_than_its_name():
+    """Virtual machines call all generations of a processor by one name."""
+    text = Path('/proc/cpuinfo').read_text()
+    if 'cpu family' not in text:
+        pytest.skip('this processor has no family')
+    name, other = (_cpu_name(cpuinfo) for cpuinfo in (text, text.replace('cpu family\t:', 'cpu family\t: 9')))
+    assert re.search(r'\(.+, family \d+ model \d+\)$', name) and name != other
+    assert _environment().device_name == name
 
 
 def test_json_round_trip():
