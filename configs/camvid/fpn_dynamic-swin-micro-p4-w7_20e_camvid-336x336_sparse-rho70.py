@@ -6,7 +6,7 @@
 #
 # Paper:   dynamic spatial sparsification, arXiv 2207.01580; length and rates are ours
 # Command: python tools/train.py THIS_FILE
-# Expect:  see docs/results.md, where it is trained at the sparsities of budgets.
+# Expect:  see docs/results.md.
 _base_ = ['./fpn_swin-micro-p4-w7_20e_camvid-336x336.py', '../_base_/dynamicvit/dynamic-swin.py']
 
 load_from = 'work_dirs/fpn_swin-micro-p4-w7_20e_camvid-336x336/epoch_20.pth'

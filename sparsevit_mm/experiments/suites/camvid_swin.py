@@ -13,7 +13,7 @@ CONTROLLED, MILD = (0.65, 0.5), 0.8
 BUDGETS = (*CONTROLLED, MILD)
 # Epochs of 92 iterations of 4 pictures: dense, adaptation, fine-tuning.
 DENSE, ADAPT, TUNE = 20, 4, 4
-TRIALS, SEARCHED = 24, 80
+TRIALS, SEARCHED = 24, 64
 RATE = 0.0003  # of all that starts from trained weights
 WARMUP = 100
 
@@ -39,7 +39,7 @@ PATH = SwinPath(
     tune=f'{STEM}_sparse-example.py',
     shape=SHAPE,
     test={'splits': ('test',)},
-    searching={'trials': TRIALS, 'search_images': SEARCHED},
+    searching={'trials': TRIALS, 'search_images': SEARCHED, 'rungs': (0.25, 0.5)},
     longer=by_epochs(ADAPT + TUNE, lr=RATE),
     anew=by_epochs(DENSE + ADAPT + TUNE, warmup=WARMUP),
 )
