@@ -73,3 +73,39 @@ def test_long_sequences_and_gradients_take_the_fused_one(monkeypatch):
         assert len(calls) == 2
         attend(*parts())
         assert len(calls) == 2 or not attention.inference_dtype(torch.zeros(1))
+
+
+def learning(parts_, bias):
+    for part in (*parts_, bias):
+        part.requires_grad_()
+    return parts_
+
+
+@pytest.mark.parametrize('kinds', [None, [0, 3, 1, 1, 2, 0]])
+def test_gradients_are_those_of_softmax_attention(kinds):
+    kinds = None if kinds is None else torch.tensor(kinds)
+    bias = torch.randn(1 if kinds is None else 4, 3, 9, 9)
+    inputs = (*learning(parts(), bias), bias)
+    weight = torch.randn(6, 9, 24)
+    found = torch.autograd.grad((attend(*inputs, kinds) * weight).sum(), inputs)
+    wanted = reference(*inputs[:3], bias if kinds is None else bias[kinds])
+    for gradient, expected in zip(found, torch.autograd.grad((wanted * weight).sum(), inputs)):
+        torch.testing.assert_close(gradient, expected)
+
+
+def test_learning_a_bias_takes_no_unfused_attention_of_torch(monkeypatch):
+    """It looks for rows of which everything is masked, which takes a tenth of a step."""
+    monkeypatch.setattr(F, 'scaled_dot_product_attention', lambda *a, **k: pytest.fail('it is taken'))
+    bias = torch.randn(1, 3, 9, 9)
+    attend(*learning(parts(), bias), bias).sum().backward()
+    assert bias.grad is not None
+
+
+def test_attention_weights_are_dropped_in_training():
+    bias = torch.zeros(1, 3, 9, 9)
+    q, k, v = learning(parts(), bias)
+    torch.manual_seed(0)
+    some = attend(q, k, v, bias, dropout=0.5)
+    assert not torch.allclose(some, reference(q, k, v, bias))
+    mean = torch.stack([attend(q, k, v, bias, dropout=0.5) for _ in range(2000)]).mean(0)
+    torch.testing.assert_close(mean, reference(q, k, v, bias), atol=0.15, rtol=0.0)
