@@ -11,6 +11,9 @@ __all__ = ['attend']
 # On the CPU, torch's fused attention is made for long sequences of float32: two batched products with a softmax between
 # take 0.6 of its time on windows of 49 tokens, as long as it for 200 tokens, and in bfloat16 0.4 of it for 1000 tokens.
 SHORT = 128
+# With gradients and in bfloat16 it takes six times as long for windows of 49 tokens, 1.6 to 1.8 times for 400 to 1000,
+# and as long for 2300, where its scores would take much memory.
+LEARNT = 1536
 # Scores that are computed at once, which should stay in the caches with their float32: for 4 MiB 513 tokens take twice
 # as long, and for 1 MiB 3970 tokens half as long again.
 SCORE_BYTES = 2 << 20
@@ -47,7 +50,7 @@ def attend(
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     if composed:
         x = _composed(q.to(dtype), k.to(dtype), v.to(dtype), bias, scale)
-    elif bias is not None and q.device.type == 'cpu' and torch.is_grad_enabled() and q.requires_grad:
+    elif _learns_slowly(q, k, bias):
         x = _learning(q, k, v, bias, scale, dropout)
     else:
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=scale)
@@ -76,13 +79,22 @@ def _composed(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float
     return (torch.cat(parts) if len(parts) > 1 else parts[0]).view(windows, heads, tokens, dims)
 
 
-def _learning(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float, dropout: float) -> Tensor:
-    """Attention with gradients, on the CPU, where torch has no fused kernel that learns a bias.
+def _learns_slowly(q: Tensor, k: Tensor, bias: Tensor | None) -> bool:
+    """Whether torch's attention is slower than its parts when there are gradients, on the CPU.
 
-    What it has instead looks for rows of which everything is masked, which is a tenth of a training step of a narrow
-    Swin; a window has none.
+    It has no fused kernel there that learns a bias, and what it takes instead looks for rows of which everything is
+    masked, which is a tenth of a step of a narrow Swin; windows and images have none. The fused one is made for
+    float32.
     """
-    scores = torch.matmul(q * scale, k.transpose(-2, -1)) + bias
+    if q.device.type != 'cpu' or not (torch.is_grad_enabled() and q.requires_grad):
+        return False
+    return bias is not None or (q.dtype != torch.float32 and k.shape[2] <= LEARNT)
+
+
+def _learning(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, dropout: float) -> Tensor:
+    """Attention whose parts have gradients; shapes as for :func:`attend`."""
+    scores = torch.matmul(q * scale, k.transpose(-2, -1))
+    scores = scores if bias is None else scores + bias
     return torch.matmul(F.dropout(scores.softmax(-1), dropout), v)
 
 

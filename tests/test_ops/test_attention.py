@@ -101,6 +101,21 @@ def test_learning_a_bias_takes_no_unfused_attention_of_torch(monkeypatch):
     assert bias.grad is not None
 
 
+def test_half_precision_takes_no_fused_attention_unless_it_is_long(monkeypatch):
+    """It is made for float32; beyond, scores would take much memory."""
+    taken = []
+    fused = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, 'scaled_dot_product_attention', lambda *a, **k: taken.append(a[0]) or fused(*a, **k))
+    monkeypatch.setattr(attention, 'LEARNT', 9)
+    exact = parts()
+    half = [part.bfloat16().requires_grad_() for part in exact]
+    torch.testing.assert_close(attend(*half).float(), reference(*exact), atol=0.03, rtol=0.05)
+    assert not taken
+    for some in (half, [part.requires_grad_() for part in parts(tokens=10)]):
+        attend(*some[:1], *(torch.cat([part, part], 2) for part in some[1:]))
+    assert len(taken) == 2
+
+
 def test_attention_weights_are_dropped_in_training():
     bias = torch.zeros(1, 3, 9, 9)
     q, k, v = learning(parts(), bias)
