@@ -1,8 +1,8 @@
 """Tables and a picture of the files of suites, see docs/benchmarking.md.
 
-    python docs/scripts/benchmark_table.py benchmarks/*.json  # the table of benchmarks/README.md
-    python docs/scripts/benchmark_table.py benchmarks/swin-coco_*.json --readme README.md README_zh-CN.md
-    python docs/scripts/benchmark_table.py benchmarks/swin-coco_*.json --case b1 --plot docs/images/speed.png
+    python docs/scripts/benchmark_table.py benchmarks/*_MACHINE_*.json  # a table of benchmarks/README.md
+    python docs/scripts/benchmark_table.py benchmarks/swin-coco_MACHINE_*.json --readme README.md README_zh-CN.md
+    python docs/scripts/benchmark_table.py benchmarks/swin-coco_MACHINE_*.json --case b1 --plot docs/images/speed.png
 
 A line of the table is a row of ours. `--readme` writes the few that a README shows between the lines
 `<!-- benchmarks -->` and `<!-- /benchmarks -->` and leaves all else as it is.
