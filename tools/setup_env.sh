@@ -176,7 +176,7 @@ require_compiler() {
         fi
     done
     rm -rf "$scratch"
-    fail "no C++ compiler that knows ${standard^} is here, and mmcv has to be compiled once. Install one:" "${advice[@]}"
+    fail "no C++ compiler that knows $standard is here, and mmcv has to be compiled once. Install one:" "${advice[@]}"
 }
 
 check_torch_choice() {
