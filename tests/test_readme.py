@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import copytree
 from types import ModuleType
 
 import pytest
@@ -20,6 +21,7 @@ PAGES = [
     ROOT / 'benchmarks' / 'README.md',
     *sorted((ROOT / 'docs').glob('*.md')),
 ]
+OF_CONFIGS = sorted((ROOT / 'configs').glob('*/README.md'))
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
@@ -74,11 +76,23 @@ def test_commands_name_what_exists(page: Path) -> None:
                 assert option in declared, f'{shlex.join(words)}: {tool} has no {option}'
 
 
-@pytest.mark.parametrize('page', PAGES, ids=NAMES)
+@pytest.mark.parametrize('page', [*PAGES, *OF_CONFIGS], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r'\]\(([^)#\s]+)(?:#[^)]*)?\)', page.read_text()):
-        if not target.startswith(('http://', 'https://', 'mailto:')):
-            assert (page.parent / target).exists(), f'{page.name} links to {target}'
+    for link in re.findall(r'\]\(([^)\s]+)\)', page.read_text()):
+        if not link.startswith(('http://', 'https://', 'mailto:')):
+            target, _, heading = link.partition('#')
+            there = page.parent / target if target else page
+            assert there.exists(), f'{page.name} links to {target}'
+            assert not heading or heading in headings(there), f'{page.name}: {there.name} has no heading #{heading}'
+
+
+def headings(page: Path) -> set[str]:
+    """Those of a page, as links name them."""
+    text = re.sub(r'(?ms)^ *```.*?^ *```', '', page.read_text())
+    found = re.findall(r'^#+ (.+?)\s*$', text, re.MULTILINE)
+    return {
+        re.sub(r'[^\w\- ]', '', re.sub(r'\[(.+?)\]\(.*?\)', r'\1', name).lower()).replace(' ', '-') for name in found
+    }
 
 
 def test_chinese_readme_is_in_step() -> None:
@@ -127,6 +141,20 @@ def test_table_of_searches_is_that_of_the_file(name: str, shown: str) -> None:
     record = json.loads((ROOT / 'docs' / 'results' / f'{name}.json').read_text())
     rows = script('compare_search').lines(record, shown)
     assert len(rows) > 3 and set(rows) <= set((ROOT / 'docs' / 'search.md').read_text().splitlines())
+
+
+def test_results_are_those_of_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page is made from the files beside it, and says so where a suite asks for something else by now."""
+    pytest.importorskip('mmdet3d')
+    from sparsevit_mm.experiments import REPORTED
+    from sparsevit_mm.experiments.report import read_chapter, write_document
+
+    copytree(ROOT / 'docs' / 'results', tmp_path / 'docs' / 'results')
+    monkeypatch.chdir(tmp_path)
+    files = [Path('docs', 'results', f'{suite.name}.jsonl') for suite in REPORTED]
+    chapters = [read_chapter(path, ROOT / 'configs') for path in files if path.exists()]
+    write_document(chapters, Path('docs', 'results.md'), Path('docs', 'images'))
+    assert Path('docs', 'results.md').read_text() == (ROOT / 'docs' / 'results.md').read_text()
 
 
 @pytest.mark.parametrize(

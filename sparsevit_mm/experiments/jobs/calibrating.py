@@ -46,7 +46,7 @@ def calibrate_run(job: Job) -> dict[str, Any]:
     cfg = load_config(job.config)
     backbone = _backbone(cfg)
     table = _table(job, backbone, path)
-    result = {'table': job.file(path), 'environment': table.environment.to_dict()}
+    result = {'table': table.to_dict(), 'environment': table.environment.to_dict()}
     if options.get('controls'):
         result |= _controls(job, cfg)
     if options.get('fit'):
