@@ -180,6 +180,13 @@ def test_suite_goes_on_on_the_device_that_it_was_begun_on(project, monkeypatch):
     assert Workplace.open(suite, project, project / 'work').threads == 3
 
 
+def test_buffers_are_kept_alike_in_all_processes(project, monkeypatch):
+    place = Workplace.open(make_suite(row('dense', 50)), project, project / 'work', 'cpu')
+    assert place.environment()['MALLOC_TRIM_THRESHOLD_'] == str(1 << 30)
+    monkeypatch.setenv('MALLOC_TRIM_THRESHOLD_', '5')
+    assert 'MALLOC_TRIM_THRESHOLD_' not in place.environment()
+
+
 def test_folder_of_another_suite_is_refused(project):
     open_driver(make_suite(row('dense', 50)), project)
     with pytest.raises(ValueError, match='holds the suite made-up, not other: give another --work-dir'):
