@@ -54,9 +54,7 @@ def _tokens() -> Run:
 
 def _runs() -> tuple[Run, ...]:
     first = CONTROLLED[0]
-    # Many short rounds: what disturbs a machine for seconds so meets all candidates.
-    timed = {'rounds': 10, 'control_rounds': 30, 'min_round_time': 0.05}
-    runs = [PATH.calibrated(BUDGETS, CONTROLS, check=20, **timed), *PATH.trained()]
+    runs = [PATH.calibrated(BUDGETS, CONTROLS, check=20), *PATH.trained()]
     for budget in CONTROLLED:
         runs += [*PATH.found(budget), PATH.uniform(budget), PATH.random(budget)]
     runs += [PATH.control(budget, 'size', 'smaller input', from_dense=True) for budget in CONTROLLED]

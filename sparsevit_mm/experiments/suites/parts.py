@@ -10,6 +10,8 @@ __all__ = ['GENTLE', 'SwinPath', 'by_epochs', 'measured', 'size_candidate', 'uni
 
 SPARSITY, START = 'model.backbone.sparsity', 'load_from'
 GENTLE = 0.0002  # learning rate of what goes on with trained weights
+# Of controls many short rounds: what disturbs a machine for seconds so meets all candidates.
+TIMED = {'rounds': 10, 'control_rounds': 30, 'min_round_time': 0.05}
 
 
 def by_epochs(epochs: int, *, warmup: int = 0, lr: float | None = None) -> dict[str, Any]:
@@ -98,7 +100,7 @@ class SwinPath:
 
     def calibrated(self, budgets: Sequence[float], controls: Mapping[str, Any], **options: Any) -> Run:
         """The run that budgets get their meaning from."""
-        options = {'shape': self.shape, 'budgets': tuple(budgets), 'controls': controls, **options}
+        options = {'shape': self.shape, 'budgets': tuple(budgets), 'controls': controls, **TIMED, **options}
         return Run('calibrate', 'calibrate', self.dense, self.common, options=options, seeded=False)
 
     def trained(self) -> tuple[Run, ...]:
@@ -156,7 +158,7 @@ class SwinPath:
             )
 
         return (
-            self.calibrated((budget,), {'uniform': uniform_controls(), 'size': sizes}, rounds=10, check=10),
+            self.calibrated((budget,), {'uniform': uniform_controls(), 'size': sizes}, check=10),
             lasting(dense, warmup=warmup),
             lasting(adapt, lr=GENTLE),
             lasting(uniform, lr=GENTLE),
