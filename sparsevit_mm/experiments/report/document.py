@@ -25,8 +25,9 @@ Accuracy against latency, with the controls that go with it. This page is made b
 python tools/run_experiments.py --report {out} --results {paths}
 ```
 
-from the files of results ({files}), and is not written by hand. How they were made, how to go on with them and how to
-make those of COCO, Cityscapes, ADE20K and nuScenes is in [experiments.md](experiments.md).
+from the files of results, and is not written by hand: {files}.
+How they were made, how to go on with them and how to make those of COCO, Cityscapes, ADE20K and nuScenes is in
+[experiments.md](experiments.md).
 
 Reading the tables: a row is the mean over its seeds with their standard deviation, then one value a seed. *backbone
 latency* and *whole model* are measured fractions of the dense model's, float32 and one image at a time, all models of
