@@ -11,7 +11,7 @@ __all__ = ['attend']
 # On the CPU, torch's fused attention is made for long sequences of float32: two batched products with a softmax between
 # take 0.6 of its time on windows of 49 tokens, as long as it for 200 tokens, and in bfloat16 0.4 of it for 1000 tokens.
 SHORT = 128
-# With gradients and in bfloat16 it takes six times as long for windows of 49 tokens, 1.6 to 1.8 times for 400 to 1000,
+# With gradients and in bfloat16 it takes six times as long for windows of 49 tokens, 1.6 to 2.1 times for 400 to 1000,
 # and as long for 2300, where its scores would take much memory.
 LEARNT = 1536
 # Scores that are computed at once, which should stay in the caches with their float32: for 4 MiB 513 tokens take twice
