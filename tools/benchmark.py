@@ -39,7 +39,7 @@ from sparsevit_mm.cost.suites import SUITES, SuiteCase, suite_entries
 from sparsevit_mm.files import list_images
 
 NOT_IN_SUITES = (
-    *('configs', 'sparsity', 'shape', 'whole_model', 'train', 'stock', 'optional_stock', 'checkpoint', 'images'),
+    *('configs', 'shape', 'whole_model', 'train', 'stock', 'optional_stock', 'checkpoint', 'images'),
     *('max_images', 'assert_budget', 'json', 'cfg_options', 'backend'),
 )
 ONLY_IN_SUITES = ('out', 'case', 'again', 'list')
@@ -79,7 +79,7 @@ def make_parser() -> argparse.ArgumentParser:
         help='exit with 1 if ours takes longer: 30 or 30ms, or 60%% of ours at sparsity 0',
     )
     add('--json', type=Path, metavar='OUT', help='write the figures and their environment here')
-    suite = parser.add_argument_group('suites', 'instead of configs; --batch, --dtype and --mode then narrow the suite')
+    suite = parser.add_argument_group('suites', 'instead of configs; narrowed by --batch, --dtype, --mode, --sparsity')
     add = suite.add_argument
     add('--suite', metavar='NAME', help=f'the benchmarks of the project: {", ".join(SUITES)}')
     add('--case', nargs='+', metavar='PART', help='only cases with this in their name; * stands for anything')
@@ -186,7 +186,13 @@ def benchmark_suite(args: argparse.Namespace, console: Console) -> int:
         OSError: If that file cannot be written.
     """
     cases = select_cases(
-        args.suite, args.device, batches=args.batch, dtypes=args.dtype, modes=args.mode, names=args.case
+        args.suite,
+        args.device,
+        batches=args.batch,
+        dtypes=args.dtype,
+        modes=args.mode,
+        names=args.case,
+        sparsities=args.sparsity,
     )
     if args.list:
         for case in cases:
@@ -261,8 +267,8 @@ def _check_options(args: argparse.Namespace, parser: argparse.ArgumentParser) ->
     wrong = [names[name] for name in NOT_IN_SUITES if name in given]
     if wrong:
         raise ValueError(
-            f'--suite {args.suite} brings its own cases: leave out {", ".join(wrong)}. --case, --batch, --dtype and '
-            f'--mode narrow it.'
+            f'--suite {args.suite} brings its own cases: leave out {", ".join(wrong)}. --case, --batch, --dtype, '
+            f'--mode and --sparsity narrow it.'
         )
 
 

@@ -31,6 +31,7 @@ def select_cases(
     dtypes: Sequence[str] | None = None,
     modes: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
+    sparsities: Sequence[str] | None = None,
 ) -> list[SuiteCase]:
     """The cases of a suite on a device, narrowed as by :func:`narrow`.
 
@@ -41,7 +42,7 @@ def select_cases(
     if modes:
         check_modes(modes, found)
     cases = suite_cases(suite_entries(suite), cuda=found.type == 'cuda')
-    return narrow(cases, batches=batches, dtypes=dtypes, modes=modes, names=names)
+    return narrow(cases, batches=batches, dtypes=dtypes, modes=modes, names=names, sparsities=sparsities)
 
 
 def run_suite(
@@ -105,13 +106,14 @@ def run_cases(
 ) -> list[CaseResult]:
     """Time cases one after another; the file is written after each.
 
-    Those that are in it without an error, and with the same words of the command line, are not timed again.
+    Those that are in it without an error, and with the same words of the command line, are not timed again. It may have
+    more rows of them than are asked for.
     """
     results = []
     for number, case in enumerate(cases, 1):
         arguments = (*case.arguments, *options)
         result = file.get(case.name)
-        if again or result is None or result.error is not None or result.arguments != arguments:
+        if again or result is None or result.error is not None or not _covers(result.arguments, arguments):
             if told is not None:
                 told(number, case, None)
             result = run_case(case.name, arguments, command)
@@ -120,6 +122,21 @@ def run_cases(
             told(number, case, result)
         results.append(result)
     return results
+
+
+def _covers(there: Sequence[str], asked: Sequence[str]) -> bool:
+    """Whether words of the command line are the same, but for sparsities that were not asked for."""
+    rest_there, rows_there = _rows_apart(there)
+    rest_asked, rows_asked = _rows_apart(asked)
+    return rest_there == rest_asked and set(rows_asked) <= set(rows_there)
+
+
+def _rows_apart(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The sparsities of a case's words, apart from the others."""
+    words = tuple(words)
+    start = words.index('--sparsity') + 1 if '--sparsity' in words else len(words)
+    end = next((place for place in range(start, len(words)) if words[place].startswith('--')), len(words))
+    return words[:start] + words[end:], words[start:end]
 
 
 def run_case(name: str, arguments: Sequence[str], command: Sequence[str]) -> CaseResult:

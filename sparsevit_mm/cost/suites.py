@@ -1,7 +1,7 @@
 """The benchmarks that belong to the project, as plain data: what is timed, at which sizes and how."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import product
 
@@ -179,6 +179,7 @@ def narrow(
     dtypes: Sequence[str] | None = None,
     modes: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
+    sparsities: Sequence[str] | None = None,
 ) -> list[SuiteCase]:
     """Those cases that have one of the values; None stands for all.
 
@@ -188,6 +189,7 @@ def narrow(
         dtypes: Of the arithmetic.
         modes: How backbones are run.
         names: Parts of the names of cases, with ``*`` for anything.
+        sparsities: Rows of the cases, as in ``Entry.sparsities``.
 
     Raises:
         ValueError: If a value is that of no case, or none is left.
@@ -210,4 +212,22 @@ def narrow(
             listed = ', '.join(case.name for case in cases) or 'none left'
             raise ValueError(f'--case {" ".join(names)} is part of the name of no case: there is {listed}.')
         cases = left
-    return list(cases)
+    return list(cases) if sparsities is None else _with_rows(cases, sparsities)
+
+
+def _with_rows(cases: Sequence[SuiteCase], wanted: Sequence[str]) -> list[SuiteCase]:
+    """Cases with those of their rows that are wanted, without cases that have none of them.
+
+    Raises:
+        ValueError: If no case has such a row.
+    """
+    there = list(dict.fromkeys(text for case in cases for text in case.entry.sparsities))
+    for text in wanted:
+        if text not in there:
+            raise ValueError(f'--sparsity {text} is in no case: there is {", ".join(map(repr, there))}.')
+    entries = {case.entry: tuple(text for text in case.entry.sparsities if text in wanted) for case in cases}
+    return [
+        replace(case, entry=replace(case.entry, sparsities=entries[case.entry]))
+        for case in cases
+        if entries[case.entry]
+    ]

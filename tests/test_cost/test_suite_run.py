@@ -52,6 +52,22 @@ def test_whatever_ends_a_case_is_its_reason(tmp_path, text, message):
     assert summary(result) == f'failed: {result.error}' and result.failures == [f'a: {result.error}']
 
 
+def test_a_case_that_has_more_rows_than_asked_for_is_not_timed_again(tmp_path):
+    log = tmp_path / 'log'
+    text = f"open({str(log)!r}, 'a').write('x'); open(out, 'w').write('{{\"rows\": [], \"failures\": []}}')"
+    command = program(tmp_path, text)
+
+    def timed(*sparsities: str) -> str:
+        cases = suite_cases(entries('config.py', sparsities=sparsities, dtypes=('float32',)))
+        run_suite('mine', cases, command, folder=tmp_path, threads=1)
+        return log.read_text()
+
+    assert timed('0', '0.4', '0.6') == 'x'
+    assert timed('0', '0.6') == 'x'
+    assert timed('0', '0.8') == 'xx'
+    assert timed('0', '0.4', '0.6') == 'xxx'
+
+
 @pytest.mark.skipif(sys.platform != 'linux', reason='processes end with their parent on Linux')
 def test_a_case_does_not_outlive_a_suite_that_is_killed(tmp_path):
     pid = tmp_path / 'pid'

@@ -52,12 +52,23 @@ def test_a_suite_can_be_narrowed():
     assert narrow(cases) == cases
 
 
+def test_rows_of_a_suite_can_be_narrowed():
+    cases = suite_cases(suite_entries('swin-coco'))
+    some = narrow(cases, sparsities=['0.6', '0'])
+    assert [case.name for case in some] == [case.name for case in cases]
+    assert {case.entry.sparsities for case in some} == {('0', '0.6')}
+    released = narrow(cases, sparsities=[CONFIG_2])
+    assert {case.entry.name for case in released} == {'swin-t'}
+    assert f'--sparsity {CONFIG_2} --shape' in ' '.join(released[0].arguments)
+
+
 @pytest.mark.parametrize(
     ('given', 'message'),
     [
         (dict(batches=[3]), '--batch 3 is in no case: there is 1, 4'),
         (dict(dtypes=['float16']), '--dtype float16 is in no case'),
         (dict(modes=['graphs']), '--mode graphs is in no case'),
+        (dict(sparsities=['0', '.7']), r"--sparsity .7 is in no case: there is '0', '0.2', '0.4'"),
         (dict(names=['swin-l']), r'--case swin-l is part of the name of no case: there is swin-t_800x1344'),
     ],
 )
