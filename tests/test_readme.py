@@ -157,6 +157,13 @@ def test_results_are_those_of_the_files(tmp_path: Path, monkeypatch: pytest.Monk
     assert Path('docs', 'results.md').read_text() == (ROOT / 'docs' / 'results.md').read_text()
 
 
+@pytest.mark.parametrize('name', ['README.md', 'README_zh-CN.md'])
+def test_results_in_the_readme_are_those_of_their_page(name: str) -> None:
+    text = (ROOT / name).read_text().partition('<!-- results -->')[2].partition('<!-- /results -->')[0]
+    rows = text.strip().splitlines()
+    assert len(rows) > 10 and set(rows) <= set((ROOT / 'docs' / 'results.md').read_text().splitlines())
+
+
 @pytest.mark.parametrize(
     ('name', 'page'),
     [('selectors_demo', 'dynamicvit'), ('selectors_camvid', 'dynamicvit'), ('packages_camvid', 'spvit')],
