@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from .rows import ResultRow
@@ -43,7 +44,7 @@ def plot_rows(rows: Sequence[ResultRow], metric: str, title: str, out: Path) -> 
         _draw(axis, own, number)
     axis.set_xlabel('latency of the backbone, fraction of dense')
     axis.set_ylabel(metric)
-    axis.set_title(title, fontsize=10)
+    axis.set_title(fill(title, 48), fontsize=10)  # no wider than its axis, beside which the legend begins
     axis.xaxis.set_major_formatter(lambda value, _: f'{value:.0%}')
     axis.grid(color='0.92')
     axis.set_axisbelow(True)
