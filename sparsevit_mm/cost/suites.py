@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import product
 
+from .subjects import parse_sparsity
+
 __all__ = ['CONFIG_2', 'SUITES', 'Entry', 'SuiteCase', 'narrow', 'suite_cases', 'suite_entries']
 
 UNIFORM = ('0', '0.2', '0.4', '0.6', '0.8')
@@ -189,7 +191,7 @@ def narrow(
         dtypes: Of the arithmetic.
         modes: How backbones are run.
         names: Parts of the names of cases, with ``*`` for anything.
-        sparsities: Rows of the cases, as in ``Entry.sparsities``.
+        sparsities: Rows of the cases, as :func:`parse_sparsity` takes them.
 
     Raises:
         ValueError: If a value is that of no case, or none is left.
@@ -221,11 +223,14 @@ def _with_rows(cases: Sequence[SuiteCase], wanted: Sequence[str]) -> list[SuiteC
     Raises:
         ValueError: If no case has such a row.
     """
-    there = list(dict.fromkeys(text for case in cases for text in case.entry.sparsities))
-    for text in wanted:
-        if text not in there:
-            raise ValueError(f'--sparsity {text} is in no case: there is {", ".join(map(repr, there))}.')
-    entries = {case.entry: tuple(text for text in case.entry.sparsities if text in wanted) for case in cases}
+    there = {parse_sparsity(text): text for case in cases for text in case.entry.sparsities}
+    asked = {parse_sparsity(text): text for text in wanted}
+    for value, text in asked.items():
+        if value not in there:
+            raise ValueError(f'--sparsity {text} is in no case: there is {", ".join(map(repr, there.values()))}.')
+    entries = {
+        case.entry: tuple(text for text in case.entry.sparsities if parse_sparsity(text) in asked) for case in cases
+    }
     return [
         replace(case, entry=replace(case.entry, sparsities=entries[case.entry]))
         for case in cases
