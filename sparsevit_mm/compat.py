@@ -31,6 +31,7 @@ __all__ = [
     'before_loading',
     'compilation_limit_option',
     'compute_pgd_losses_in_float32',
+    'cpu_has_bfloat16',
     'event_start',
     'has_custom_operators',
     'has_dynamo_onnx_exporter',
@@ -72,6 +73,16 @@ def autocast_dtype(device_type: str) -> 'torch.dtype | None':
     if device_type == 'cpu':
         return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
     return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this processor computes bfloat16 itself; without that it takes several times as long as float32."""
+    import torch
+
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):  # a torch without oneDNN
+        return False
 
 
 def has_dynamo_onnx_exporter() -> bool:

@@ -5,10 +5,11 @@ import logging
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from .compat import cpu_has_bfloat16
 from .config import import_in_config
 from .registry import SCOPE
 
-__all__ = ['fit_precision', 'use_amp']
+__all__ = ['fit_precision', 'training_dtype', 'use_amp']
 
 BFLOAT16 = f'{SCOPE}.BFloat16OptimWrapper'
 
@@ -34,13 +35,22 @@ def fit_precision(cfg: Config) -> None:
     from mmengine.device import get_device
 
     if cfg.get('optim_wrapper') and _name(cfg) == 'AmpOptimWrapper' and get_device() in ('cpu', 'mps'):
-        print_log(
-            f'AmpOptimWrapper needs a GPU: training in bfloat16 by {BFLOAT16} instead.', 'current', logging.WARNING
-        )
+        print_log(f'AmpOptimWrapper needs a GPU: training by {BFLOAT16} instead.', 'current', logging.WARNING)
         for option in ('loss_scale', 'dtype', 'use_fsdp'):
             cfg.optim_wrapper.pop(option, None)
         cfg.optim_wrapper.type = BFLOAT16
         import_in_config(cfg, SCOPE)
+
+
+def training_dtype(cfg: Config) -> str:
+    """What a config's training computes products in on this machine: ``'float32'``, ``'bfloat16'`` or ``'float16'``."""
+    from mmengine.device import get_device
+
+    kind = _name(cfg)
+    if kind == BFLOAT16.rpartition('.')[-1]:
+        slow = get_device() == 'cpu' and not cpu_has_bfloat16() and not cfg.optim_wrapper.get('emulate')
+        return 'float32' if slow else 'bfloat16'
+    return str(cfg.optim_wrapper.get('dtype') or 'float16') if kind == 'AmpOptimWrapper' else 'float32'
 
 
 def _name(cfg: Config) -> str:

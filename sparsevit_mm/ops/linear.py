@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from mmcv.cnn import Linear
 from torch import Tensor, nn
 
-from ..compat import autocast_dtype, has_custom_operators, has_global_hooks, is_compiling_to_run
+from ..compat import autocast_dtype, cpu_has_bfloat16, has_custom_operators, has_global_hooks, is_compiling_to_run
 from .cache import is_tracing
 from .observers import is_observed
 from .weights import forget_packed, packed_weight
@@ -136,7 +136,7 @@ def _fused_name(act: nn.Module | None) -> tuple[str, str]:
 def _known_to_onednn(dtype: torch.dtype) -> bool:
     """Whether this build of torch has the operators, and they compute what they should."""
     try:
-        if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        if dtype == torch.bfloat16 and not cpu_has_bfloat16():
             return False
         if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
             return False

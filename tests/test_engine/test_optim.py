@@ -6,8 +6,9 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 
+from sparsevit_mm import precision
 from sparsevit_mm.compat import run_mmcv_ops_in_float32
-from sparsevit_mm.engine.optim import BFloat16OptimWrapper
+from sparsevit_mm.engine.optim import BFloat16OptimWrapper, bfloat16_optim_wrapper
 from sparsevit_mm.precision import fit_precision, use_amp
 from sparsevit_mm.registry import OPTIM_WRAPPERS
 
@@ -30,13 +31,36 @@ def make(model, cls=BFloat16OptimWrapper, **options):
 def test_forward_is_in_bfloat16_and_parameters_stay_float32():
     torch.manual_seed(0)
     model = Toy()
-    wrapper = make(model, clip_grad=dict(max_norm=1.0))
+    wrapper = make(model, clip_grad=dict(max_norm=1.0), emulate=True)
     data = dict(inputs=torch.randn(8, 4))
     before = model.linear.weight.detach().clone()
     losses = [model.train_step(data, wrapper)['loss'].item() for _ in range(20)]
     assert model.seen is torch.bfloat16
     assert model.linear.weight.dtype is torch.float32 and not torch.equal(model.linear.weight, before)
     assert losses[-1] < losses[0] / 2
+
+
+@pytest.mark.parametrize('emulate', [False, True])
+@pytest.mark.parametrize('able', [False, True])
+def test_a_processor_without_bfloat16_trains_in_float32_and_says_so_once(able, emulate, monkeypatch, capsys):
+    for module in (bfloat16_optim_wrapper, precision):
+        monkeypatch.setattr(module, 'cpu_has_bfloat16', lambda: able)
+    model = Toy()
+    wrapper = make(model, emulate=emulate)
+    for _ in range(2):
+        model.train_step(dict(inputs=torch.ones(1, 4)), wrapper)
+    slow = not able and not emulate
+    assert model.seen is (torch.float32 if slow else torch.bfloat16)
+    assert capsys.readouterr().out.count('training in float32') == slow
+    if not torch.cuda.is_available():
+        asked = config('sparsevit_mm.BFloat16OptimWrapper', emulate=emulate)
+        assert precision.training_dtype(asked) == str(model.seen).removeprefix('torch.')
+
+
+def test_what_other_wrappers_train_in():
+    assert precision.training_dtype(config('OptimWrapper')) == 'float32'
+    assert precision.training_dtype(config('AmpOptimWrapper')) == 'float16'
+    assert precision.training_dtype(config('AmpOptimWrapper', dtype='bfloat16')) == 'bfloat16'
 
 
 def test_registered_under_its_scope():

@@ -12,6 +12,7 @@ from ...apis import build_model, load_config
 from ...cost import count_macs
 from ...models import find_sparse_backbone
 from ...models.checkpoints import read_checkpoint
+from ...precision import training_dtype
 from ...runs import evaluate
 from .job import Job
 
@@ -27,18 +28,19 @@ def train_run(job: Job) -> dict[str, Any]:
     and ``splits``, what is tested.
 
     Returns:
-        The last checkpoint as ``checkpoint``, and what :func:`evaluate_run` gives.
+        The last checkpoint as ``checkpoint``, what it was trained in as ``dtype``, and what :func:`evaluate_run` gives.
 
     Raises:
         ValueError: If the training fails by a mistake in the config, or the last checkpoint cannot be used.
     """
     folder = job.folder / 'train'
-    last = folder / last_checkpoint(load_config(job.config))
+    cfg = load_config(job.config)
+    last = folder / last_checkpoint(cfg)
     start = resume_point(folder)
     if start != last:
         words = [str(job.config), '--work-dir', str(folder)]
         job.tool('train.py', words if start is None else [*words, '--resume', str(start)])
-    result = {'checkpoint': job.file(last), **_evaluated(job, last)}
+    result = {'checkpoint': job.file(last), 'dtype': training_dtype(cfg), **_evaluated(job, last)}
     for path in _checkpoints(folder):
         if path != last:
             path.unlink()
