@@ -21,7 +21,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add('config', help='path, or mmdet::..., mmseg::..., mmdet3d::...; stock or ours')
     add('--work-dir', help='folder for logs and checkpoints (default: work_dirs/NAME_OF_CONFIG)')
-    add('--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on the CPU')
+    add('--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU that has it')
     add(
         '--auto-scale-lr',
         action='store_true',

@@ -122,6 +122,27 @@ def test_document_has_table_plot_and_what_holds(records, tmp_path):
     assert '- Left out: what cannot be.' in text and 'Trained on a CPU, torch 2; commit c; seeds 0, 1, 2' in text
 
 
+def test_document_says_which_seeds_were_trained_where(records, tmp_path):
+    here = [record for record in records if record.kind != 'measure']
+    there = [
+        make_record(
+            **_fields(
+                record,
+                environment={**record.environment, 'device_name': 'another'},
+                values={**record.values, 'dtype': 'float32'},
+            )
+        )
+        if record.seed == 2
+        else record
+        for record in here
+    ]
+    write_document([chapter_of(SUITE, tmp_path / 'r', there, {})], tmp_path / 'r.md', tmp_path)
+    said = (
+        'Trained on a CPU, torch 2 (seeds 0, 1) and on another, torch 2, in float32 (seed 2); commit c; seeds 0, 1, 2'
+    )
+    assert said in (tmp_path / 'r.md').read_text()
+
+
 def test_results_of_another_recipe_are_named_and_not_in_the_table(records, tmp_path):
     chapter = chapter_of(SUITE, tmp_path / 'r', records, {'b-0.5/seed1': 'another', 'dense/seed0': 'r'})
     assert chapter.old == ['b-0.5/seed1']

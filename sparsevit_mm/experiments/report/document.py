@@ -152,11 +152,9 @@ def _conditions(chapter: Chapter) -> str:
     seeds = sorted({record.seed for record in trained if record.seed is not None})
     commits = list(dict.fromkeys(record.commit for record in trained))
     hours = sum(record.seconds for record in chapter.records.values()) / 3600
-    machine = trained[0].environment
     text = (
-        f'Trained on {machine["device_name"]}, torch {machine["torch"]}; commit {", ".join(commits)}; '
-        f'{"seeds" if len(seeds) > 1 else "seed"} {", ".join(map(str, seeds)) or "0"}; {hours:.1f} hours in all, '
-        f'counted from the last start of each run.'
+        f'Trained on {_machines(trained)}; commit {", ".join(commits)}; {_seeds(seeds or [0])}; {hours:.1f} hours in '
+        f'all, counted from the last start of each run.'
     )
     for record in chapter.records.values():
         if record.kind == 'measure':
@@ -165,6 +163,22 @@ def _conditions(chapter: Chapter) -> str:
             text += f' Latencies: {where["device_name"]}{threads}, {record.values["rounds"]} rounds.'
             text += f' The whole model is {record.values["scope"]}.'
     return text
+
+
+def _machines(trained: Sequence[Record]) -> str:
+    """What the models were trained on, and where that differs which seeds were."""
+    found: dict[str, set[int]] = {}
+    for record in [record for record in trained if record.kind == 'train'] or trained:
+        dtype = f', in {record.values["dtype"]}' if 'dtype' in record.values else ''
+        name = f'{record.environment["device_name"]}, torch {record.environment["torch"]}{dtype}'
+        found.setdefault(name, set()).add(record.seed or 0)
+    if len(found) == 1:
+        return next(iter(found))
+    return ' and on '.join(f'{name} ({_seeds(sorted(seeds))})' for name, seeds in found.items())
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f'seed{"s" * (len(seeds) > 1)} {", ".join(map(str, seeds))}'
 
 
 def _remarks(chapter: Chapter) -> list[str]:

@@ -72,7 +72,7 @@ CAMVID_SWIN = Suite(
     about=f"""Semantic segmentation of CamVid, all 367 training pictures, 11 classes, scored on the 233 test pictures of
 360x480 as wholes. A Swin with 2-2-6-2 blocks and 32 channels (3.2 M parameters with its FPN head), trained from
 nothing on crops of {CROP}x{CROP}: {DENSE} epochs dense, {ADAPT} of adaptation, {TUNE} of fine-tuning, batch 4, bfloat16
-([configs](../configs/camvid/README.md)).
+where the processor has it ([configs](../configs/camvid/README.md)).
 
 *SparseViT* is the whole path: adaptation at random sparsities, a search of {TRIALS} candidates on {SEARCHED} training
 pictures, fine-tuning at what it found. *uniform sparsity* and *random windows* (at the sparsity that was found) start

@@ -59,7 +59,8 @@ DEMO = Suite(
     title='Instance segmentation of the demo set',
     about=f"""Mask R-CNN with a small Swin (2-2-2-2 blocks, 32 channels) on the [demo set](../configs/demo/README.md):
 240 generated pictures of 448x448 to train on, and 60 of other photographs and digits to test on. {DENSE} epochs dense,
-{SHORT} of adaptation, {SHORT} of fine-tuning, batch 4, bfloat16. Rows are named as above.""",
+{SHORT} of adaptation, {SHORT} of fine-tuning, batch 4, bfloat16 where the processor has it. Rows are named
+as above.""",
     runs=_runs(),
     metric='coco/segm_mAP',
     metric_title='mask AP',
