@@ -86,7 +86,11 @@ def test_what_backends_get_can_be_lowered(family):
 
 
 class TestLinearLayers:
-    """On a CPU in inference oneDNN computes them, as it does without compiling."""
+    """On a CPU where oneDNN is faster it computes them in inference, as it does without compiling."""
+
+    @pytest.fixture(autouse=True)
+    def fast_onednn(self, monkeypatch):
+        monkeypatch.setattr(linear, '_faster_by_onednn', lambda dtype: True)
 
     @pytest.fixture
     def graphs(self) -> list[torch.fx.GraphModule]:
@@ -116,6 +120,15 @@ class TestLinearLayers:
             assert_same(model, function, images())
         ours, others = self.products(graphs[0])
         assert ours > 3 * others
+
+    def test_few_where_it_is_slower(self, graphs, backend, monkeypatch):
+        monkeypatch.setattr(linear, '_faster_by_onednn', lambda dtype: dtype != torch.float32)
+        model = build('swin', 'Random', sparsity=0.5)
+        function = torch.compile(model, backend=backend, fullgraph=True)
+        with torch.no_grad():
+            assert_same(model, function, images())
+        ours, others = self.products(graphs[0])
+        assert ours == 0 < others
 
     def test_gradients_and_other_devices_get_those_of_torch(self, graphs, backend):
         model = build('swin', 'Magnitude', sparsity=0.5)

@@ -13,6 +13,12 @@ ONEDNN = linear._known_to_onednn(torch.float32)
 needs_onednn = pytest.mark.skipif(not ONEDNN, reason='this torch has no packed linear layers of oneDNN')
 
 
+@pytest.fixture(autouse=True)
+def fast_onednn(monkeypatch):
+    """Where oneDNN is the slower one its kernels are tested nevertheless."""
+    monkeypatch.setattr(linear, '_faster_by_onednn', lambda dtype: True)
+
+
 @pytest.fixture
 def layer():
     torch.manual_seed(0)
@@ -78,6 +84,20 @@ def test_gradients_observers_and_hooks_get_the_layer_itself(layer, rows):
         other = nn.Linear(24, 40)
         mapped = torch.vmap(lambda x: linear_kernel(other, x)(x))(rows)
         torch.testing.assert_close(mapped, other(rows))
+
+
+@needs_onednn
+@pytest.mark.parametrize(('capability', 'packed'), [('AVX2', False), ('AVX512', True)])
+def test_float32_stays_with_pytorch_on_processors_with_avx2(layer, rows, capability, packed, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: capability)
+    conv, act = nn.Conv2d(24, 40, 1), nn.GELU()
+    with torch.no_grad():
+        kernel = linear_kernel(layer, rows)
+        assert kernel.packed is packed and linear_kernel(conv, rows).packed is packed
+        torch.testing.assert_close(kernel(rows, act), act(layer(rows)), atol=1e-5, rtol=1e-5)
+        # What has to be arranged is kept, in whatever order.
+        assert weight_kernel(layer.weight, None, rows, lambda weight: weight.flip(1)).packed
 
 
 def test_hooks_on_the_backward_pass_of_a_layer_run(layer, rows):
