@@ -75,6 +75,11 @@ def test_table_has_mean_spread_and_each_seed(records):
     assert a == '| a, 50% | 60.0 ± 1.0 | 59.0, 61.0, 60.0 | 520 | 0.52 | 0.76 |'
 
 
+def test_table_says_which_seed_is_missing(records):
+    found = rows([record for record in records if record.key != 'a-0.5/seed1'])
+    assert '| 59.0, –, 60.0 |' in rows_markdown(found, 'mIoU')
+
+
 @pytest.mark.parametrize(
     ('least', 'word'),
     [(-3.0, 'holds'), (-0.5, 'holds'), (0.0, 'holds on average'), (0.35, 'does not hold')],

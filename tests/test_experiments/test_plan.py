@@ -106,7 +106,7 @@ def test_trained_as_long_means_as_many_pictures():
         == together
     )
     assert epochs('width-65') == epochs('dense') + together
-    assert epochs('uniform-65') == epochs('random-65') == epochs('found-65')
+    assert epochs('uniform-65') == epochs('random-65') == epochs('distilled-65') == epochs('found-65')
     assert [run.overrides['load_from'] for run in (runs['found-65'], runs['uniform-65'])] == [
         From('adapt', 'checkpoint')
     ] * 2

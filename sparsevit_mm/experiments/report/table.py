@@ -65,11 +65,12 @@ def signed(value: float) -> str:
 
 def _cells(rows: Sequence[ResultRow], metric: str) -> Iterator[tuple[str, ...]]:
     yield '', metric, 'seeds', 'MMACs', 'backbone latency', 'whole model'
+    seeds = sorted({seed for row in rows for seed in row.metrics})
     for row in rows:
         yield (
             row.name,
             f'{row.mean:.1f}' if row.spread is None else f'{row.mean:.1f} ± {row.spread:.1f}',
-            ', '.join(f'{value:.1f}' for value in row.metrics.values()),
+            ', '.join(f'{row.metrics[seed]:.1f}' if seed in row.metrics else NOTHING for seed in seeds),
             f'{mean(row.macs.values()) / 1e6:.0f}',
             _share(row.backbone.values()),
             _share(row.whole.values()),

@@ -62,6 +62,7 @@ def _runs() -> tuple[Run, ...]:
     runs.append(PATH.reranked(first))
     runs.append(PATH.control(first, 'width', 'narrower width', from_dense=False))
     runs += [*PATH.found(MILD), PATH.uniform(MILD), _tokens()]
+    runs += [PATH.distilled(budget) for budget in CONTROLLED]
     runs.append(measured(PATH.dense, rounds=15))
     return tuple(runs)
 
@@ -79,11 +80,11 @@ pictures, fine-tuning at what it found. *uniform sparsity* and *random windows* 
 from the same adapted weights and are fine-tuned alike. *dense, trained as long*, *smaller input* and *not adapted* go
 on from the dense weights for {ADAPT + TUNE} epochs; *narrower width* trains from nothing for {DENSE + ADAPT + TUNE}.
 So all of these have seen as many pictures. *searched, not trained* is the dense model at what a search on its weights
-found, and *not adapted* is trained at that. *ranked at each site* is what the search found, with windows that are
-scored anew before each site and not once a stage. *tokens* is a DynamicSwin with its published sites and ratios, all in
-stage 3, with a keep-ratio loss and the dense model as its teacher, and has no budget: so narrow a model saves less by
-it than its predictors take. Sparsity, size and width of the controls are those whose latency, measured before, is
-nearest to the budget.""",
+found, and *not adapted* is trained at that. *distilled* is fine-tuned with the adapted model at sparsity 0 as its
+teacher. *ranked at each site* is what the search found, with windows that are scored anew before each site and not once
+a stage. *tokens* is a DynamicSwin with its published sites and ratios, all in stage 3, with a keep-ratio loss and the
+dense model as its teacher, and has no budget: so narrow a model saves less by it than its predictors take. Sparsity,
+size and width of the controls are those whose latency, measured before, is nearest to the budget.""",
     runs=_runs(),
     metric='mIoU',
     metric_title='mIoU',
@@ -99,12 +100,13 @@ nearest to the budget.""",
         Claim('better than narrower width', 'SparseViT', 'narrower width', 0.65),
         Claim('adaptation helps', 'SparseViT', 'not adapted', 0.65),
         Claim('fine-tuning helps', 'SparseViT', 'SparseViT, not fine-tuned', 0.65),
+        *(Claim('distillation helps', 'SparseViT, distilled', 'SparseViT', budget) for budget in CONTROLLED),
         Claim('training helps a search', 'SparseViT', 'searched, not trained', 0.65),
         Claim('windows rather than tokens', 'SparseViT', 'tokens (DynamicSwin)', MILD),
         Claim('one ranking a stage is as good', 'SparseViT', 'ranked at each site', 0.65, -0.5),
     ),
     left_out=(
         'narrower widths, windows ranked at each site and what was searched without training at 0.5 and 0.8, random '
-        'windows and smaller inputs at 0.8, for the time that they take.',
+        'windows, smaller inputs and distillation at 0.8, for the time that they take.',
     ),
 )

@@ -199,6 +199,12 @@ class SwinPath:
         anew = {'model.backbone.ranking': 'site'}
         return self.tuned(budget, 'reranked', 'ranked at each site', 'adapt', found, anew)
 
+    def distilled(self, budget: float) -> Run:
+        """The sparsity that was found, with the adapted model at sparsity 0 as the teacher of the fine-tuning."""
+        found = From(f'search-{_short(budget)}', 'sparsity')
+        teacher = {'custom_hooks': [dict(type='sparsevit_mm.DistillationHook', teacher='self')]}
+        return self.tuned(budget, 'distilled', 'SparseViT, distilled', 'adapt', found, teacher)
+
     def free(self, budget: float) -> tuple[Run, ...]:
         """Search on the dense weights, tested as they are; and trained at it without adaptation for as long."""
         search = self.searched(budget, 'dense', 'search-free')
