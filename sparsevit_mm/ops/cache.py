@@ -18,7 +18,7 @@ _KEPT: list[list[object]] = []
 
 def is_tracing() -> bool:
     """Whether tensors of this moment belong to a trace and must not outlive it."""
-    return is_compiling() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()
+    return is_compiling() or torch.jit.is_tracing()  # the exporters of ONNX do one or the other
 
 
 def as_numbers(sizes: Iterable[int]) -> tuple[int, ...]:

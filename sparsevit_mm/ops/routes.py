@@ -37,8 +37,8 @@ class WindowRoute:
         rows: ``[B * K * N]`` rows to read, window by window.
         padding: ``[B * K * N, 1]`` true where a row is padding; ``None`` where no window holds any.
         kinds: ``[B * K]`` attention mask of each window, ``None`` without shift.
-        real: ``[B * V]`` which of the rows read are real tokens; ``None`` where all are. Where an image has fewer
-            than ``V``, some of its padding fills the rest.
+        real: ``[B * V]`` which of the rows read are real tokens; ``None`` where all are, and in a route that is only
+            to be split. Where an image has fewer than ``V``, some of its padding fills the rest.
         parts: What :meth:`split` gave last, by the number of windows.
     """
 
@@ -95,7 +95,9 @@ def images_of_windows(batch: int, num_kept: int, device: torch.device | str) -> 
     return torch.arange(batch, device=device)[:, None].expand(-1, num_kept).flatten()
 
 
-def build_route(grid: WindowGrid, batch: int, kept: Tensor | None = None, images: Tensor | None = None) -> WindowRoute:
+def build_route(
+    grid: WindowGrid, batch: int, kept: Tensor | None = None, images: Tensor | None = None, whole: bool = True
+) -> WindowRoute:
     """The rows of some windows of each image.
 
     Args:
@@ -103,21 +105,27 @@ def build_route(grid: WindowGrid, batch: int, kept: Tensor | None = None, images
         batch: Images.
         kept: ``[B, K]`` indices of the windows; ``None`` for all.
         images: What :func:`images_of_windows` gives, where it is at hand.
+        whole: Whether it is to be run at once. One that is only to be split is told which rows are real by its parts.
     """
     if kept is None:
         kept = torch.arange(grid.num_windows, device=grid.rows.device).expand(batch, -1)
     num_kept = kept.shape[1]
     images = images_of_windows(batch, num_kept, kept.device) if images is None else images
     rows, padding, kinds = _rows_of(grid, batch, images, kept.flatten())
-    real = None if padding is None else _real_places(padding.view(batch, -1), grid.most_tokens(num_kept))
+    real = None
+    if padding is not None and whole:
+        real = _real_places(padding.view(batch, -1), grid.most_tokens(num_kept))
     return WindowRoute(batch, images, rows, padding, kinds, real)
 
 
-def build_ragged_route(grid: WindowGrid, mask: Tensor) -> WindowRoute:
-    """The rows of the windows for which ``mask [B, nW]`` is true, in any number for each image."""
+def build_ragged_route(grid: WindowGrid, mask: Tensor, whole: bool = True) -> WindowRoute:
+    """The rows of the windows for which ``mask [B, nW]`` is true, in any number for each image.
+
+    ``whole`` is as for :func:`build_route`.
+    """
     images, windows = mask.nonzero(as_tuple=True)
     rows, padding, kinds = _rows_of(grid, mask.shape[0], images, windows)
-    real = None if padding is None else (~padding.squeeze(1)).nonzero().squeeze(1)
+    real = (~padding.squeeze(1)).nonzero().squeeze(1) if padding is not None and whole else None
     return WindowRoute(1, images, rows, padding, kinds, real)
 
 
@@ -127,7 +135,7 @@ def _rows_of(
     """Rows, padding and kinds of a route of ``M`` windows, given as ``[M]`` images and ``[M]`` windows."""
     places = grid.rows.index_select(0, windows)  # [M, N]
     kinds = None if grid.masks is None else grid.kinds.index_select(0, windows)
-    rows = places + images[:, None] * grid.length
+    rows = places if batch == 1 else places + images[:, None] * grid.length
     if not grid.padded:
         return rows.flatten(), None, kinds
     padding = places == grid.length

@@ -1,6 +1,7 @@
 """What layers do otherwise in inference than in training, and that nobody can tell by the results."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from mmcv.cnn.bricks.transformer import FFN, PatchMerging
 from torch import nn
 
 from sparsevit_mm.models import DynamicConvNeXt, DynamicSwin, PrunedPiT, PrunedViT, SparseSwin
-from sparsevit_mm.models.layers import FoldPatchMerging, norm_to_map
+from sparsevit_mm.models.layers import FoldPatchMerging, WindowAttention, norm_to_map
 from sparsevit_mm.models.layers.feed_forward import FeedForward
 
 TINY_SWIN = dict(embed_dims=16, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), window_size=4)
@@ -48,6 +49,65 @@ def test_evaluation_gives_one_result_with_and_without_gradients(build):
     for fast, plain in zip(maps(backbone, images), backbone(images)):
         assert plain.requires_grad and not fast.requires_grad
         torch.testing.assert_close(fast, plain.detach(), atol=1e-4, rtol=1e-3)
+
+
+class TestBias:
+    """The bias of window attention is kept from one pass in inference to the next."""
+
+    MASKS = torch.zeros(2, 16, 16).index_fill(0, torch.tensor([1]), -100.0)
+
+    @pytest.fixture
+    def attention(self):
+        return randomized(WindowAttention(8, 2, 4)).eval()
+
+    @staticmethod
+    def expected(attention, masks):
+        with torch.enable_grad():
+            return attention.bias(masks).detach()
+
+    @pytest.mark.parametrize('masks', [None, MASKS])
+    @pytest.mark.parametrize('mode', [torch.no_grad, torch.inference_mode])
+    def test_is_made_once(self, attention, masks, mode):
+        with mode():
+            first = attention.bias(masks)
+            assert attention.bias(masks) is first and not first.is_inference()
+        assert torch.equal(first, self.expected(attention, masks))
+
+    @pytest.mark.parametrize(
+        'edit',
+        [
+            lambda attention: attention.relative_position_bias_table.data.add_(1),  # no version counts it
+            lambda attention: attention.relative_position_bias_table.data[3].zero_(),
+            lambda attention: attention.double(),
+            lambda attention: attention.load_state_dict(WindowAttention(8, 2, 4).state_dict()),
+        ],
+    )
+    def test_follows_its_table(self, attention, edit):
+        with torch.no_grad():
+            attention.bias()
+            edit(attention)
+            assert torch.equal(attention.bias(), self.expected(attention, None))
+
+    def test_is_of_the_masks_that_are_given(self, attention):
+        with torch.no_grad():
+            for masks in (self.MASKS, None, self.MASKS[:1], self.MASKS):
+                assert torch.equal(attention.bias(masks), self.expected(attention, masks))
+
+    def test_learns(self, attention):
+        with torch.no_grad():
+            attention.bias()
+        attention.bias().sum().backward()
+        assert attention.relative_position_bias_table.grad.abs().sum() > 0
+
+    def test_is_in_no_copy_and_no_file(self, attention):
+        keys, size = list(attention.state_dict()), len(pickle.dumps(attention))
+        with torch.no_grad():
+            attention.bias()
+        assert list(attention.state_dict()) == keys and len(pickle.dumps(attention)) == size
+        clone = copy.deepcopy(attention)
+        clone.relative_position_bias_table.data.zero_()
+        with torch.no_grad():
+            assert attention.bias().any() and not clone.bias().any()
 
 
 def test_maps_are_contiguous(build):

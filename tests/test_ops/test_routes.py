@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from sparsevit_mm.ops import add_spill_row, build_route, build_window_grid, drop_spill_row, write_rows
+from sparsevit_mm.ops import (
+    add_spill_row,
+    build_ragged_route,
+    build_route,
+    build_window_grid,
+    drop_spill_row,
+    write_rows,
+)
 
 
 def test_spill_row_round_trip():
@@ -58,6 +65,19 @@ def test_parts_of_a_route_are_the_whole_and_remembered(shift):
     assert len(parts) == 2 and len(set(places.tolist())) == len(places)
     assert set(places.tolist()) == set(route.places.tolist()) - {600}
     assert route.split(4) is parts and len(route.split(6)) == 1
+
+
+@pytest.mark.parametrize('batch', [1, 2])
+def test_a_route_that_is_only_to_be_split_has_the_same_parts(batch):
+    grid = build_window_grid(15, 20, 7, 3, 'cpu')
+    kept = torch.tensor([[0, 4, 8], [5, 2, 1]])[:batch]
+    mask = torch.zeros(batch, 9, dtype=torch.bool).scatter(1, kept, True)
+    for build, chosen in ((build_route, kept), (build_ragged_route, mask)):
+        arguments = (grid, batch, chosen) if build is build_route else (grid, chosen)
+        whole, parted = build(*arguments), build(*arguments, whole=False)
+        assert whole.real is not None and parted.real is None
+        for one, other in zip(whole.split(2), parted.split(2), strict=True):
+            assert torch.equal(one.rows, other.rows) and torch.equal(one.places, other.places)
 
 
 @pytest.mark.parametrize('seed', range(5))

@@ -172,7 +172,8 @@ class SwinStage(WindowStage):
                 if choice is None or choice.everywhere:
                     routes[key] = self.route(grid, batch)
                 else:
-                    routes[key] = choice.route(grid, None if self.adaptive else self.images(batch, count, x.device))
+                    images = None if self.adaptive else self.images(batch, count, x.device)
+                    routes[key] = choice.route(grid, images, whole=spill)
             self._tell(observe, i, grid, choice, packages, batch)
             decisions = None if choice is None else choice.decisions
             if packages is None:

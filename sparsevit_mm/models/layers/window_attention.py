@@ -4,8 +4,9 @@ import torch
 from mmengine.model import BaseModule
 from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
-from ...ops import LinearKernel, attend, linear_kernel
+from ...ops import LinearKernel, attend, is_observed, linear_kernel
 
 __all__ = ['AttentionKernels', 'WindowAttention']
 
@@ -21,6 +22,22 @@ class AttentionKernels:
 
     qkv: LinearKernel
     proj: LinearKernel
+
+
+# The last bias of each table. Not on the module: it stays out of its copies and pickles.
+_KEPT = WeakTensorKeyDictionary()
+
+
+@dataclass(frozen=True, eq=False)
+class _KeptBias:
+    """What :meth:`WindowAttention.bias` gave, and of what it was made."""
+
+    bias: Tensor
+    table: Tensor
+    masks: Tensor | None
+
+    def fits(self, table: Tensor, masks: Tensor | None) -> bool:
+        return self.masks is masks and self.table.dtype == table.dtype and torch.equal(self.table, table)
 
 
 class WindowAttention(BaseModule):
@@ -71,6 +88,17 @@ class WindowAttention(BaseModule):
 
     def bias(self, masks: Tensor | None = None) -> Tensor:
         """What is added to the attention scores, ``[1, heads, N, N]``, or one for each of ``masks [M, N, N]``."""
+        table = self.relative_position_bias_table
+        if table.device.type != 'cpu' or torch.is_grad_enabled() or is_observed():
+            return self._bias(masks)
+        # In inference on the CPU the last one is kept: to look it up takes several times as long as to compare tables.
+        kept = _KEPT.get(table)
+        if kept is None or not kept.fits(table, masks):
+            with torch.inference_mode(False), torch.no_grad():
+                kept = _KEPT[table] = _KeptBias(self._bias(masks), table.detach().clone(), masks)
+        return kept.bias
+
+    def _bias(self, masks: Tensor | None) -> Tensor:
         tokens = self.window_size**2
         # [N * N, heads] -> [heads, N, N]
         bias = self.relative_position_bias_table[self.relative_position_index.flatten()]

@@ -30,33 +30,32 @@ class WindowChoice:
 
     Args:
         kept: ``[B, K]`` indices of those that stay, or a mask ``[B, nW]`` where images keep different numbers.
-        stays: ``[B, nW]``, 1 for those that stay, with a gradient where a selector is learning.
         decisions: What teaches the selector: ones ``[B, K]`` of the windows kept, ``[B, nW]`` of all, or ``None``.
         ratio: ``[B]`` the fraction of windows that a learning selector wants to keep, with a gradient.
         everywhere: Whether all windows are computed, so that all have a decision.
     """
 
     kept: Tensor
-    stays: Tensor
     decisions: Tensor | None = None
     ratio: Tensor | None = None
     everywhere: bool = False
 
     @property
     def counts(self) -> Tensor:
-        """``[B]`` windows that stay."""
-        return (self.stays.detach() > 0).sum(1)
+        """``[B]`` windows that stay, where images keep different numbers."""
+        return self.kept.sum(1)
 
-    def route(self, grid: WindowGrid, images: Tensor | None = None) -> WindowRoute:
+    def route(self, grid: WindowGrid, images: Tensor | None = None, whole: bool = True) -> WindowRoute:
         """The rows of the windows that stay.
 
         Args:
             grid: The windows.
             images: ``[B * K]`` the image of each that stays, where all images keep as many and it is at hand.
+            whole: Whether blocks may run it at once, with a spill row for padding; else they split it.
         """
         if self.kept.dtype == torch.bool:
-            return build_ragged_route(grid, self.kept)
-        return build_route(grid, self.kept.shape[0], self.kept, images)
+            return build_ragged_route(grid, self.kept, whole)
+        return build_route(grid, self.kept.shape[0], self.kept, images, whole)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,14 +82,14 @@ class WindowRanking:
         """The best ``count`` windows of every image, or as many as its scores ask for."""
         if self.chosen is not None:
             return self._choose_by_scores()
-        best, stays = self.order[:, :count], self.stays(count)
+        best = self.order[:, :count]
         if self.noisy is None:
-            return WindowChoice(best, stays)
+            return WindowChoice(best)
         ratio = self.selector.keep_ratio(self.scores, None)
         if self.selector.learn_from == 'all':
-            return WindowChoice(best, stays, stays, ratio, everywhere=True)
+            return WindowChoice(best, self.stays(count), ratio, everywhere=True)
         taught = straight_through(torch.ones_like(best), self.noisy.gather(1, best), self.selector.temperature)
-        return WindowChoice(best, stays, taught, ratio)
+        return WindowChoice(best, taught, ratio)
 
     def stays(self, count: int) -> Tensor:
         """``[B, nW]``, 1 for the windows that :meth:`choose` keeps, with a gradient where the selector is learning."""
@@ -100,11 +99,10 @@ class WindowRanking:
         return hard.float() if self.noisy is None else straight_through(hard, self.noisy, self.selector.temperature)
 
     def _choose_by_scores(self) -> WindowChoice:
-        stays = self.stays(0)
         if self.noisy is None:
-            return WindowChoice(stays > 0, stays)
-        ratio = self.selector.keep_ratio(self.scores, stays)
-        return WindowChoice(stays.detach() > 0, stays, stays, ratio, everywhere=True)
+            return WindowChoice(self.chosen)
+        stays = self.stays(0)
+        return WindowChoice(self.chosen, stays, self.selector.keep_ratio(self.scores, stays), everywhere=True)
 
 
 def rank_windows(
