@@ -145,8 +145,8 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
 
 @pytest.mark.parametrize('amp', [False, True])
 def test_the_teacher_is_frozen_and_under_the_same_autocast(tmp_path: Path, watched: list[dict], amp: bool) -> None:
-    kind = 'sparsevit_mm.BFloat16OptimWrapper' if amp else 'OptimWrapper'
-    wrapper = dict(type=kind, optimizer=dict(type='AdamW', lr=1e-3))
+    kind = dict(type='sparsevit_mm.BFloat16OptimWrapper', emulate=True) if amp else dict(type='OptimWrapper')
+    wrapper = dict(kind, optimizer=dict(type='AdamW', lr=1e-3))
     cfg = dict(by_epoch=False, max_iters=2, val_interval=1)
     losses = run(tmp_path, build(plain_cfg()), [HOOK], optim_wrapper=wrapper, train_cfg=cfg).losses
     dtype = torch.bfloat16 if amp else torch.float32
