@@ -9,9 +9,14 @@ from .compat import cpu_has_bfloat16
 from .config import import_in_config
 from .registry import SCOPE
 
-__all__ = ['fit_precision', 'training_dtype', 'use_amp']
+__all__ = ['emulates_bfloat16', 'fit_precision', 'training_dtype', 'use_amp']
 
 BFLOAT16 = f'{SCOPE}.BFloat16OptimWrapper'
+
+
+def emulates_bfloat16(device: str) -> bool:
+    """Whether a kind of device computes bfloat16 by other means, at a fraction of the speed of float32."""
+    return device == 'cpu' and not cpu_has_bfloat16()
 
 
 def use_amp(cfg: Config) -> None:
@@ -48,8 +53,8 @@ def training_dtype(cfg: Config) -> str:
 
     kind = _name(cfg)
     if kind == BFLOAT16.rpartition('.')[-1]:
-        slow = get_device() == 'cpu' and not cpu_has_bfloat16() and not cfg.optim_wrapper.get('emulate')
-        return 'float32' if slow else 'bfloat16'
+        emulate = cfg.optim_wrapper.get('emulate', False)
+        return 'float32' if emulates_bfloat16(get_device()) and not emulate else 'bfloat16'
     return str(cfg.optim_wrapper.get('dtype') or 'float16') if kind == 'AmpOptimWrapper' else 'float32'
 
 

@@ -96,7 +96,7 @@ def test_float32_stays_with_pytorch_on_processors_with_avx2(layer, rows, capabil
         kernel = linear_kernel(layer, rows)
         assert kernel.packed is packed and linear_kernel(conv, rows).packed is packed
         torch.testing.assert_close(kernel(rows, act), act(layer(rows)), atol=1e-5, rtol=1e-5)
-        # What has to be arranged is kept, in whatever order.
+        # Packed, a weight that has to be arranged is not arranged anew in every pass.
         assert weight_kernel(layer.weight, None, rows, lambda weight: weight.flip(1)).packed
 
 

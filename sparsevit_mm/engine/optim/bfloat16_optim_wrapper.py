@@ -9,7 +9,8 @@ from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from ...compat import compute_pgd_losses_in_float32, cpu_has_bfloat16, run_mmcv_ops_in_float32
+from ...compat import compute_pgd_losses_in_float32, run_mmcv_ops_in_float32
+from ...precision import emulates_bfloat16
 from ...registry import OPTIM_WRAPPERS
 
 __all__ = ['BFloat16OptimWrapper']
@@ -52,7 +53,7 @@ class BFloat16OptimWrapper(OptimWrapper):
             raise ValueError(
                 f'{torch.cuda.get_device_name()} has no bfloat16: use optim_wrapper.type=AmpOptimWrapper instead.'
             )
-        slow = device == 'cpu' and not self.emulate and not cpu_has_bfloat16()
+        slow = emulates_bfloat16(device) and not self.emulate
         if slow and not self._told:
             self._told = True
             print_log(
