@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from .registry import SCOPE
+from .registry import SCOPE, type_name
 
 __all__ = ['drop_pretrained', 'import_in_config', 'load_config', 'sparsify_config']
 
@@ -200,8 +200,7 @@ def _drop_pretrained(node: Any) -> None:
 
 def _without_pretrained(init_cfg: Any) -> Any:
     def pretrained(entry: Any) -> bool:
-        kind = entry.get('type') if isinstance(entry, Mapping) else None
-        return getattr(kind, '__name__', str(kind)).rpartition('.')[-1] in ('Pretrained', 'PretrainedInit')
+        return isinstance(entry, Mapping) and type_name(entry) in ('Pretrained', 'PretrainedInit')
 
     if isinstance(init_cfg, list | tuple):
         return [entry for entry in init_cfg if not pretrained(entry)] or None

@@ -7,7 +7,7 @@ from mmengine.logging import print_log
 
 from .compat import cpu_has_bfloat16
 from .config import import_in_config
-from .registry import SCOPE
+from .registry import SCOPE, type_name
 
 __all__ = ['emulates_bfloat16', 'fit_precision', 'training_dtype', 'use_amp']
 
@@ -25,7 +25,7 @@ def use_amp(cfg: Config) -> None:
     Raises:
         ValueError: If the config has an optimizer wrapper that this cannot replace.
     """
-    kind = _name(cfg)
+    kind = _wrapper(cfg)
     if kind not in ('OptimWrapper', 'AmpOptimWrapper', BFLOAT16.rpartition('.')[-1]):
         raise ValueError(
             f'--amp replaces optim_wrapper.type=OptimWrapper, but the config has {kind}: set the precision in it.'
@@ -39,7 +39,7 @@ def fit_precision(cfg: Config) -> None:
     """Where there is no accelerator, replace a config's float16 training by bfloat16: the other refuses the CPU."""
     from mmengine.device import get_device
 
-    if cfg.get('optim_wrapper') and _name(cfg) == 'AmpOptimWrapper' and get_device() in ('cpu', 'mps'):
+    if cfg.get('optim_wrapper') and _wrapper(cfg) == 'AmpOptimWrapper' and get_device() in ('cpu', 'mps'):
         print_log(f'AmpOptimWrapper needs a GPU: training by {BFLOAT16} instead.', 'current', logging.WARNING)
         for option in ('loss_scale', 'dtype', 'use_fsdp'):
             cfg.optim_wrapper.pop(option, None)
@@ -51,13 +51,12 @@ def training_dtype(cfg: Config) -> str:
     """What a config's training computes products in on this machine: ``'float32'``, ``'bfloat16'`` or ``'float16'``."""
     from mmengine.device import get_device
 
-    kind = _name(cfg)
+    kind = _wrapper(cfg)
     if kind == BFLOAT16.rpartition('.')[-1]:
         emulate = cfg.optim_wrapper.get('emulate', False)
         return 'float32' if emulates_bfloat16(get_device()) and not emulate else 'bfloat16'
     return str(cfg.optim_wrapper.get('dtype') or 'float16') if kind == 'AmpOptimWrapper' else 'float32'
 
 
-def _name(cfg: Config) -> str:
-    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
-    return getattr(kind, '__name__', str(kind)).rpartition('.')[-1]
+def _wrapper(cfg: Config) -> str:
+    return type_name(cfg.optim_wrapper) or 'OptimWrapper'

@@ -1,5 +1,8 @@
 """Child registries of mmengine's roots; each one imports what it lists when it is first used."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
@@ -9,7 +12,7 @@ from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
-__all__ = ['DATASETS', 'HOOKS', 'LOOPS', 'METRICS', 'MODELS', 'OPTIM_WRAPPERS', 'SCOPE', 'TRANSFORMS']
+__all__ = ['DATASETS', 'HOOKS', 'LOOPS', 'METRICS', 'MODELS', 'OPTIM_WRAPPERS', 'SCOPE', 'TRANSFORMS', 'type_name']
 
 SCOPE = 'sparsevit_mm'
 
@@ -27,3 +30,9 @@ OPTIM_WRAPPERS = _child('optim_wrapper', MMENGINE_OPTIM_WRAPPERS, 'engine.optim'
 DATASETS = _child('dataset', MMENGINE_DATASETS, 'datasets')
 TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, 'datasets')
 METRICS = _child('metric', MMENGINE_METRICS, 'evaluation')
+
+
+def type_name(config: Mapping[str, Any] | None) -> str:
+    """The name of what a config builds, without its scope, be its ``type`` a string or a class; empty without one."""
+    kind = (config or {}).get('type') or ''
+    return getattr(kind, '__name__', str(kind)).rpartition('.')[-1]

@@ -28,6 +28,7 @@ from rich.table import Table
 
 from sparsevit_mm.cli import add_config_options, add_launcher_options, run_tool
 from sparsevit_mm.config import drop_pretrained, load_config, sparsify_config
+from sparsevit_mm.registry import type_name
 from sparsevit_mm.search.budget import format_cost
 from sparsevit_mm.search.command_line import add_search_options, loop_options
 from sparsevit_mm.search.costs.table_source import TABLE_FILE
@@ -61,7 +62,7 @@ def search_config(args: argparse.Namespace) -> Config:
     cfg = sparsify_config(load_config(args.config, args.cfg_options))
     drop_pretrained(cfg)
     configured = dict(cfg.get('test_cfg') or {})
-    loop = loop_options(args, configured if str(configured.get('type')).endswith('SparsitySearchLoop') else {})
+    loop = loop_options(args, configured if type_name(configured) == 'SparsitySearchLoop' else {})
     loop.update(resume=args.resume, config=args.config, cfg_options=args.cfg_options, checkpoint=args.checkpoint)
     cfg.test_cfg = {**loop, 'type': LOOP}
     for part in ('dataloader', 'evaluator'):  # the runner wants them beside a test loop; this one leaves them alone

@@ -3,7 +3,6 @@
 import copy
 import math
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,13 +11,12 @@ from typing import Any
 import cv2
 import mmcv
 import numpy as np
-from mmengine.dataset import Compose, pseudo_collate
+from mmengine.dataset import pseudo_collate
 from PIL import Image
 from torch import Tensor, nn
 
-from ..pipelines import test_pipeline
 from ..visualization import decode_image, network_picture
-from ..visualization.inputs import camera_boxes
+from ..visualization.inputs import camera_boxes, image_pipeline, loading_sample, network_images
 from .cameras import Camera, Cameras
 
 __all__ = ['PictureReader', 'PreparedPicture']
@@ -75,8 +73,7 @@ class PictureReader:
     """
 
     def __init__(self, model: nn.Module, canvas: str = 'file', cameras: Cameras | None = None) -> None:
-        steps = test_pipeline(model.cfg)
-        self._pipeline = Compose([step for step in steps if 'Annotations' not in _name(step)])
+        self._pipeline = image_pipeline(model.cfg)
         self._preprocess = model.data_preprocessor
         self._canvas, self._cameras = canvas, cameras
         self._boxes = {} if cameras is None else camera_boxes()
@@ -95,7 +92,8 @@ class PictureReader:
                 file = Path(folder) / f'{path.stem}.png'
                 mmcv.imwrite(np.ascontiguousarray(rgb[..., ::-1]), str(file))
             camera = self._cameras and self._cameras.of(path.name, rgb.shape[:2], original)
-            sample = self._pipeline(self._sample(file, camera))
+            matrix = np.eye(4, dtype=np.float32) if camera is None else camera.matrix.copy()
+            sample = self._pipeline(loading_sample(file, matrix) | self._boxes)
         seen, sample = network_picture(sample['inputs']), dict(sample)
         if camera is not None:  # not every pipeline that resizes pictures scales the camera with them
             camera = camera.scaled(seen.shape[1] / rgb.shape[1], seen.shape[0] / rgb.shape[0])
@@ -105,19 +103,8 @@ class PictureReader:
             sample['data_samples'].set_metainfo(dict(ori_shape=seen.shape[:2]))
         data = self._preprocess(pseudo_collate([sample]), training=False)
         inputs = data['inputs']
-        images = inputs['imgs'] if isinstance(inputs, Mapping) else inputs
-        canvas = seen if use_seen else rgb
+        images, canvas = network_images(inputs), seen if use_seen else rgb
         return PreparedPicture(rgb, seen, canvas, inputs, data['data_samples'], images, camera, original)
-
-    def _sample(self, path: Path, camera: Camera | None) -> dict[str, Any]:
-        """What the loading steps of mmdet, mmseg and mmdet3d read, in one dict."""
-        matrix = np.eye(4, dtype=np.float32) if camera is None else camera.matrix.copy()
-        view = dict(img_path=str(path), cam2img=matrix)
-        return dict(img_path=str(path), img_id=0, sample_idx=0, images=dict(CAM2=view), **self._boxes)
-
-
-def _name(step: Mapping[str, Any]) -> str:
-    return getattr(step['type'], '__name__', str(step['type']))
 
 
 def _read(path: Path) -> tuple[np.ndarray, tuple[int, int] | None]:

@@ -27,12 +27,13 @@ def found_config(cfg: Config, sparsity: Sequence[float], checkpoint: str | os.Pa
         checkpoint: The checkpoint that was searched; training starts from it.
     """
     from ..config import drop_pretrained, sparsify_config
+    from ..registry import type_name
 
     cfg = sparsify_config(cfg, tuple(sparsity))
-    if _name((cfg.get('test_cfg') or {}).get('type')) == 'SparsitySearchLoop':
+    if type_name(cfg.get('test_cfg')) == 'SparsitySearchLoop':
         cfg.test_cfg = dict(type='TestLoop')
     hooks = cfg.get('custom_hooks') or []
-    fixed = [hook for hook in hooks if _name(hook.get('type')) != 'SparsityAdaptationHook']
+    fixed = [hook for hook in hooks if type_name(hook) != 'SparsityAdaptationHook']
     if len(fixed) != len(hooks):
         cfg.custom_hooks = fixed
     if checkpoint is not None:
@@ -149,7 +150,3 @@ def _reference(base: str | os.PathLike, folder: Path) -> str:
     target, folder, here = Path(base).resolve(), folder.resolve(), Path.cwd()
     together = target.is_relative_to(here) and folder.is_relative_to(here)
     return Path(os.path.relpath(target, folder) if together else target).as_posix()
-
-
-def _name(kind: Any) -> str:
-    return getattr(kind, '__name__', str(kind)).rpartition('.')[-1]

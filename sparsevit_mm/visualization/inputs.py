@@ -13,6 +13,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from torch import Tensor, nn
 
 from ..pipelines import test_pipeline
+from ..registry import type_name
 
 __all__ = [
     'ImageReader',
@@ -20,6 +21,9 @@ __all__ = [
     'UnreadableImage',
     'camera_boxes',
     'decode_image',
+    'image_pipeline',
+    'loading_sample',
+    'network_images',
     'network_picture',
 ]
 
@@ -73,8 +77,7 @@ class ImageReader:
     """
 
     def __init__(self, cfg: Config, model: nn.Module) -> None:
-        steps = test_pipeline(cfg)
-        self._pipeline = Compose([step for step in steps if 'Annotations' not in step['type']])
+        self._pipeline = image_pipeline(cfg)
         self._preprocess = model.data_preprocessor
         self._boxes = camera_boxes() if cfg.get('default_scope') == 'mmdet3d' else {}
 
@@ -90,13 +93,35 @@ class ImageReader:
         original = decode_image(path.read_bytes())
         if original is None:
             raise UnreadableImage(f'{path} cannot be read as an image.')
-        sample = self._pipeline(_sample(path, original.shape[:2]) | self._boxes)
-        # What comes out is a tensor, or for mmdet3d a dict with one.
+        sample = self._pipeline(loading_sample(path, _usual_camera(original.shape[:2])) | self._boxes)
         batch = pseudo_collate([copy.deepcopy(sample)])
-        images = self._preprocess(batch, training=False)['inputs']
-        if isinstance(images, Mapping):
-            images = images['imgs']
+        images = network_images(self._preprocess(batch, training=False)['inputs'])
         return NetworkInput(path, network_picture(sample['inputs']), images, original, sample)
+
+
+def image_pipeline(cfg: Config) -> Compose:
+    """A config's test pipeline without the steps that load annotations.
+
+    Raises:
+        ValueError: If the config has no test pipeline.
+    """
+    return Compose([step for step in test_pipeline(cfg) if 'Annotations' not in type_name(step)])
+
+
+def loading_sample(path: Path, cam2img: np.ndarray) -> dict[str, Any]:
+    """What the loading steps of mmdet, mmseg and mmdet3d read, in one dict.
+
+    Args:
+        path: The image file.
+        cam2img: The camera matrix, for monocular 3D detectors.
+    """
+    camera = dict(img_path=str(path), cam2img=cam2img)
+    return dict(img_path=str(path), img_id=0, sample_idx=0, images=dict(CAM2=camera))
+
+
+def network_images(inputs: Tensor | Mapping[str, Tensor]) -> Tensor:
+    """The images ``[B, 3, H, W]`` in what a data preprocessor gives: themselves, or for mmdet3d a dict with them."""
+    return inputs['imgs'] if isinstance(inputs, Mapping) else inputs
 
 
 def network_picture(inputs: Tensor | Mapping[str, Tensor]) -> np.ndarray:
@@ -123,14 +148,13 @@ def decode_image(content: bytes) -> np.ndarray | None:
     return None if image is None else np.ascontiguousarray(image[..., ::-1])
 
 
-def _sample(path: Path, size: tuple[int, int]) -> dict[str, Any]:
-    """What the loading transforms of mmdet, mmseg and mmdet3d read, in one dict."""
+def _usual_camera(size: tuple[int, int]) -> np.ndarray:
+    """A camera matrix for images of a height and width: of an angle of view between KITTI's and nuScenes' fronts."""
     height, width = size
     cam2img = np.eye(4, dtype=np.float32)
-    cam2img[0, 0] = cam2img[1, 1] = 0.7 * width  # between KITTI's and nuScenes' front cameras
+    cam2img[0, 0] = cam2img[1, 1] = 0.7 * width
     cam2img[:2, 2] = width / 2, height / 2
-    camera = dict(img_path=str(path), cam2img=cam2img)
-    return dict(img_path=str(path), img_id=0, sample_idx=0, images=dict(CAM2=camera))
+    return cam2img
 
 
 def camera_boxes() -> dict[str, Any]:

@@ -5,7 +5,7 @@ import mmcv
 import numpy as np
 import pytest
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, TRANSFORMS
 
 from sparsevit_mm.apis import init_scope
 from sparsevit_mm.visualization import ImageReader
@@ -52,8 +52,12 @@ def test_picture_is_what_the_network_sees(family: str, photograph: Path) -> None
     assert not item.tensor[0, :, height:].any() and not item.tensor[0, :, :, width:].any()
 
 
-def test_annotations_are_left_out_and_wrapped_sets_found(photograph: Path) -> None:
+@pytest.mark.parametrize('style', ['names', 'classes'])
+def test_annotations_are_left_out_and_wrapped_sets_found(style: str, photograph: Path) -> None:
     steps = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='mmdet.PackDetInputs')]
+    if style == 'classes':  # as configs that import what they name have them
+        init_scope(Config(dict(default_scope='mmdet')))
+        steps = [dict(type=TRANSFORMS.get(step['type'])) for step in steps]
     cfg = Config(
         dict(
             default_scope='mmdet',

@@ -9,6 +9,7 @@ from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from ...registry import type_name
 from ...search.best_config import found_config, user_config, write_inheriting_config
 
 __all__ = ['write_fitted_config']
@@ -55,15 +56,11 @@ def write_fitted_config(
 
 def _settled(cfg: Config, names: Sequence[str]) -> Config:
     hooks = cfg.get('custom_hooks') or []
-    kept = [hook for hook in hooks if not (isinstance(hook, Mapping) and _name(hook.get('type')) in names)]
+    kept = [hook for hook in hooks if not (isinstance(hook, Mapping) and type_name(hook) in names)]
     if len(kept) != len(hooks):
         cfg.custom_hooks = kept
     for hook in cfg.get('custom_hooks') or []:
-        if isinstance(hook, Mapping) and _name(hook.get('type')) == 'KeepRatioLossHook':
+        if isinstance(hook, Mapping) and type_name(hook) == 'KeepRatioLossHook':
             for option in BUDGET_OPTIONS:
                 hook.pop(option, None)
     return cfg
-
-
-def _name(kind: object) -> str:
-    return getattr(kind, '__name__', str(kind)).rpartition('.')[-1]

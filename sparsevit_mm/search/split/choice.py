@@ -16,6 +16,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+from ...registry import type_name
 from ..fingerprint import jsonable
 from .dataset import OWN, ImageTable, assert_not_reported, assert_there, build_count, innermost, where
 from .evaluator import assert_scores_first_images, evaluator_of_part, scorable
@@ -196,8 +197,7 @@ def _ordered(drawn: Sequence[int], counts: Sequence[int]) -> list[int]:
 
 def _assert_in_order(loader: Mapping[str, Any]) -> None:
     sampler = loader.get('sampler') or {}
-    name = getattr(sampler.get('type'), '__name__', str(sampler.get('type')))
-    if name.rpartition('.')[-1] != 'DefaultSampler' or sampler.get('shuffle', True):
+    if type_name(sampler) != 'DefaultSampler' or sampler.get('shuffle', True):
         raise ValueError(
             f'search_dataloader has the sampler {jsonable(sampler)}, but the first images must be the same for every '
             f"candidate: take dict(type='DefaultSampler', shuffle=False), or leave multi-fidelity off."

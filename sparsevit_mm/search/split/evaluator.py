@@ -1,10 +1,11 @@
 """The evaluator of a config, made to score a part of the training set."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ...registry import type_name
 from .dataset import OWN
 
 __all__ = ['assert_scores_first_images', 'evaluator_of_part', 'scorable']
@@ -38,10 +39,6 @@ def _metrics(evaluator: Any) -> Iterator[dict]:
         yield evaluator
 
 
-def _name(metric: Mapping[str, Any]) -> str:
-    return getattr(metric['type'], '__name__', str(metric['type'])).rpartition('.')[-1]
-
-
 def scorable(evaluator: Any) -> tuple[Any, list[str]]:
     """An evaluator that can score a part of a data set.
 
@@ -56,7 +53,7 @@ def scorable(evaluator: Any) -> tuple[Any, list[str]]:
     """
     evaluator, notes = copy.deepcopy(evaluator), []
     for metric in _metrics(evaluator):
-        name = _name(metric)
+        name = type_name(metric)
         if name in _WHOLE_SET_METRICS:
             raise ValueError(f'{name} cannot score a part of a data set: {_WHOLE_SET_METRICS[name]}. {OWN}')
         if name in _STAND_INS:
@@ -82,8 +79,8 @@ def evaluator_of_part(evaluator: Any, part: Path | None) -> Any:
         if metric.get('ann_file') is not None:
             if part is None:
                 raise ValueError(
-                    f'{_name(metric)} reads an annotation file, but the training set is not described by one of COCO '
-                    f'or of mmengine that a part could be made of. {OWN}'
+                    f'{type_name(metric)} reads an annotation file, but the training set is not described by one of '
+                    f'COCO or of mmengine that a part could be made of. {OWN}'
                 )
             metric['ann_file'] = str(part)
         for output in _OUTPUTS:
@@ -98,7 +95,7 @@ def assert_scores_first_images(evaluator: Any) -> None:
         ValueError: If a metric expects all images that its files describe.
     """
     for metric in _metrics(evaluator):
-        name = _name(metric)
+        name = type_name(metric)
         if metric.get('ann_file') is not None or name in _WHOLE_SET_METRICS or name in _STAND_INS:
             what = 'reads an annotation file' if metric.get('ann_file') is not None else 'expects a whole set'
             raise ValueError(
