@@ -96,7 +96,12 @@ def test_claim_takes_a_row_without_budget_where_there_is_none_of_it(records):
 
 def test_claim_without_results_is_not_known(records):
     verdict = judge([Claim('x', 'a', 'nobody', 0.5)], rows(records))[0]
-    assert verdict.word == 'not known' and '| – | – | **not known** |' in claims_markdown([verdict])
+    assert verdict.word == 'not known' and '| – | – | – | **not known** |' in claims_markdown([verdict])
+
+
+def test_claim_without_a_measurement_has_no_latencies(records):
+    verdict = judge([Claim('x', 'a', 'b', 0.5)], rows(records[:-1]))[0]
+    assert verdict.latencies is None and '−0.5 | – | **holds on average** |' in claims_markdown([verdict])
 
 
 def test_differences_have_signs():
@@ -122,9 +127,16 @@ def test_document_has_table_plot_and_what_holds(records, tmp_path):
     assert files == [out, tmp_path / 'docs' / 'images' / 'results_made-up.png'] and all(f.exists() for f in files)
     assert '![mIoU against latency](images/results_made-up.png)' in text
     assert '[made-up.jsonl](../results/made-up.jsonl)' in text
-    assert '| better than b | 50% | ≥ 0.0 | +0.3 | +1.0, +0.5, −0.5 | **holds on average** |' in text
-    assert '| not far below dense | 50% | ≥ −1.0 | −1.0 | −1.0, 0.0, −2.0 | **holds on average** |' in text
+    assert '| better than b | 50% | ≥ 0.0 | +0.3 | +1.0, +0.5, −0.5 | 0.52 and 0.50 | **holds on average** |' in text
+    assert '| not far below dense | 50% | ≥ −1.0 | −1.0 | −1.0, 0.0, −2.0 | 0.52 and 1.00 | **' in text
     assert '- Left out: what cannot be.' in text and 'Trained on a CPU, torch 2; commit c; seeds 0, 1, 2' in text
+
+
+def test_document_says_where_budgets_were_fitted(records, tmp_path):
+    values = {'environment': {'device_name': 'another'}}
+    fitted = [make_record(name, None, kind='calibrate', values=values) for name in ('calibrate', 'calibrate-b')]
+    write_document([chapter_of(SUITE, tmp_path / 'r', [*fitted, *records], {})], tmp_path / 'r.md', tmp_path)
+    assert ' Budgets were fitted on another, commit c. Latencies: a CPU' in (tmp_path / 'r.md').read_text()
 
 
 def test_document_says_which_seeds_were_trained_where(records, tmp_path):

@@ -17,10 +17,13 @@ class Verdict:
     Args:
         claim: The claim.
         differences: Of the metric, one for each seed that both rows have.
+        latencies: Of the backbones of both, as fractions of dense, means over the seeds; None where one has none. They
+            tell how equal the latencies were that the rows were made for.
     """
 
     claim: Claim
     differences: tuple[float, ...]
+    latencies: tuple[float, float] | None = None
 
     @property
     def mean(self) -> float | None:
@@ -43,7 +46,10 @@ def judge(claims: Sequence[Claim], rows: Sequence[ResultRow]) -> list[Verdict]:
     for claim in claims:
         of, against = _find(rows, claim.of, claim.budget), _find(rows, claim.against, claim.budget)
         seeds = sorted(set(of.metrics) & set(against.metrics)) if of and against else []
-        verdicts.append(Verdict(claim, tuple(of.metrics[seed] - against.metrics[seed] for seed in seeds)))
+        differences = tuple(of.metrics[seed] - against.metrics[seed] for seed in seeds)
+        timed = bool(seeds and of.backbone and against.backbone)
+        latencies = (mean(of.backbone.values()), mean(against.backbone.values())) if timed else None
+        verdicts.append(Verdict(claim, differences, latencies))
     return verdicts
 
 

@@ -34,6 +34,7 @@ latency* and *whole model* are measured fractions of the dense model's, float32 
 a table in turns in one process; the range is given where seeds have found different sparsities. The percentage in a
 name is the budget that a row was made for, a fraction of the dense latency of the backbone. Models are trained for a
 fixed number of epochs or iterations and the last weights are tested once; nothing was chosen by the tested images.
+The *latencies* of a claim are those of the backbones that it compares, in its order.
 """
 
 
@@ -156,6 +157,9 @@ def _conditions(chapter: Chapter) -> str:
         f'Trained on {_machines(trained)}; commit {", ".join(commits)}; {_seeds(seeds or [0])}; {hours:.1f} hours in '
         f'all, counted from the last start of each run.'
     )
+    if fitted := [record for record in chapter.records.values() if record.kind == 'calibrate']:
+        places = (f'{record.values["environment"]["device_name"]}, commit {record.commit}' for record in fitted)
+        text += f' Budgets were fitted on {" and on ".join(dict.fromkeys(places))}.'
     for record in chapter.records.values():
         if record.kind == 'measure':
             where = record.values['environment']

@@ -42,7 +42,7 @@ def rich_rows(rows: Sequence[ResultRow], metric: str, title: str) -> 'Table':
 
 def claims_markdown(verdicts: Iterable[Verdict]) -> str:
     """What holds, with the differences of the seeds."""
-    lines = ['| claim | at | difference wanted | found, mean | seeds | |', '|---|--:|--:|--:|--:|---|']
+    lines = ['| claim | at | difference wanted | found, mean | seeds | latencies | |', '|---|--:|--:|--:|--:|--:|---|']
     for verdict in verdicts:
         claim = verdict.claim
         cells = (
@@ -51,6 +51,7 @@ def claims_markdown(verdicts: Iterable[Verdict]) -> str:
             f'≥ {signed(claim.least)}',
             NOTHING if verdict.mean is None else signed(verdict.mean),
             ', '.join(map(signed, verdict.differences)) or NOTHING,
+            NOTHING if verdict.latencies is None else ' and '.join(f'{share:.2f}' for share in verdict.latencies),
             f'**{verdict.word}**',
         )
         lines.append(_joined(cells))
