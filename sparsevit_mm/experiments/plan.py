@@ -178,6 +178,11 @@ class Suite:
             for seed in (self.seeds if seeds is None else seeds) if run.seeded else (None,):
                 yield Task(run, seed)
 
+    @property
+    def rows(self) -> dict[str, Row]:
+        """How runs are reported, by their names; without steps on the way."""
+        return {run.name: run.row for run in self.runs if run.row is not None}
+
     def needs_of(self, task: Task) -> list[Task]:
         """The tasks that one takes values from."""
         by_name = {run.name: run for run in self.runs}

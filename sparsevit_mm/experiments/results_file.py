@@ -30,7 +30,8 @@ class Record:
         error: Why it failed or was left out.
         kind: What the run does.
         config: The config file that it started from, and with what it was changed.
-        row: Label and budget of the row in the report, None for a step on the way.
+        row: Label and budget of the row in the report when it was made, None for a step on the way; reports go by what
+            the suite says now.
         commit: Of the project, with a ``+`` where files differed from it.
         environment: Where it ran.
         started: Time of the start, UTC.

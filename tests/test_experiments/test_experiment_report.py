@@ -14,9 +14,9 @@ from sparsevit_mm.experiments.report.table import claims_markdown, rows_markdown
 
 SUITE = make_suite(
     row('dense', 1),
-    row('a', 1, budget=0.5),
+    row('a-0.5', 1, label='a', budget=0.5),
     row('a-0.8', 1, label='a', budget=0.8),
-    row('b', 1, budget=0.5),
+    row('b-0.5', 1, label='b', budget=0.5),
     measure(),
     claims=(CLAIM, Claim('not far below dense', 'a', 'dense', 0.5, -1.0)),
     left_out=('what cannot be.',),
@@ -48,6 +48,12 @@ def test_rows_are_the_seeds_of_a_label_and_budget_together(records):
     a = found[2]
     assert a.metrics == {0: 59.0, 1: 61.0, 2: 60.0} and a.mean == 60.0 and a.spread == pytest.approx(1.0)
     assert a.backbone[0] == pytest.approx(0.52) and a.whole[0] == pytest.approx(0.76)
+
+
+def test_rows_go_by_what_the_suite_says_now(records):
+    named = make_suite(row('b-0.5', 1, label='bee', budget=0.4))
+    found = rows_of(named, {record.key: record for record in records})
+    assert [(row.name, row.metrics[0]) for row in found] == [('bee, 40%', 58.0)]
 
 
 def test_row_without_a_measurement_has_no_latency(records):
@@ -170,8 +176,9 @@ def test_results_of_another_recipe_are_named_and_not_in_the_table(records, tmp_p
 
 
 def test_rows_that_failed_or_were_left_out_are_told_with_their_reason(records, tmp_path):
-    row = {'label': 'c', 'budget': 0.5}
-    records.append(make_record('c', 0, state='left out', error='nothing is so fast', row=row))
-    records.append(make_record('a-0.5', 0, state='failed', error='later', row={'label': 'a', 'budget': 0.5}))
-    chapter = chapter_of(SUITE, tmp_path / 'r', records, {})
+    records.append(make_record('c', 0, state='left out', error='nothing is so fast'))
+    records.append(make_record('step', 0, state='failed', error='no row'))
+    records.append(make_record('a-0.5', 0, state='failed', error='later'))
+    suite = make_suite(*SUITE.runs, row('c', 1, budget=0.5))
+    chapter = chapter_of(suite, tmp_path / 'r', records, {})
     assert chapter.missing == {'c/seed0': 'left out, nothing is so fast'}

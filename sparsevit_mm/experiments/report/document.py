@@ -93,7 +93,7 @@ def chapter_of(suite: Suite, path: Path, records: Iterable[Record], recipes: Map
     stand = standing(own)
     fits = {key: r for key, r in stand.items() if recipes.get(key, r.recipe) == r.recipe}
     ends = latest(own, ('failed', 'left out'))
-    missing = {key: f'{r.state}, {r.error}' for key, r in ends.items() if r.row is not None and key not in fits}
+    missing = {key: f'{r.state}, {r.error}' for key, r in ends.items() if r.run in suite.rows and key not in fits}
     return Chapter(suite, path, rows_of(suite, fits), fits, sorted(set(stand) - set(fits)), missing)
 
 

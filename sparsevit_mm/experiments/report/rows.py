@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
-from ..plan import Suite
+from ..plan import Row, Suite
 from ..results_file import Record
 
 __all__ = ['ResultRow', 'rows_of']
@@ -61,25 +61,24 @@ def rows_of(suite: Suite, records: Mapping[str, Record]) -> list[ResultRow]:
     times = _times(records)
     dense = _dense_times(suite, records, times)
     found: list[ResultRow] = []
-    for label, budget in _labels(suite):
-        own = [r for r in records.values() if r.row == {'label': label, 'budget': budget} and 'metrics' in r.values]
+    for row in _rows(suite):
+        own = [r for r in records.values() if suite.rows.get(r.run) == row and 'metrics' in r.values]
         own = [record for record in own if suite.metric in record.values['metrics'].get(suite.split, {})]
         if own:
-            found.append(_row(suite, label, budget, sorted(own, key=lambda r: r.seed or 0), times, dense))
+            found.append(_row(suite, row, sorted(own, key=lambda r: r.seed or 0), times, dense))
     return found
 
 
-def _labels(suite: Suite) -> Iterable[tuple[str, float | None]]:
-    """Labels in the order of their first run; of one label the greatest budget first."""
-    rows = dict.fromkeys((run.row.label, run.row.budget) for run in suite.runs if run.row is not None)
-    labels = list(dict.fromkeys(label for label, _ in rows))
-    return sorted(rows, key=lambda row: (labels.index(row[0]), -(row[1] or 0)))
+def _rows(suite: Suite) -> Iterable[Row]:
+    """Rows in the order of the first run of their label; of one label the greatest budget first."""
+    rows = dict.fromkeys(suite.rows.values())
+    labels = list(dict.fromkeys(row.label for row in rows))
+    return sorted(rows, key=lambda row: (labels.index(row.label), -(row.budget or 0)))
 
 
 def _row(
     suite: Suite,
-    label: str,
-    budget: float | None,
+    row: Row,
     own: Sequence[Record],
     times: Mapping[str, Any],
     dense: Mapping[str, float],
@@ -87,8 +86,8 @@ def _row(
     values = {record.seed or 0: record.values for record in own}
     measured = {record.seed or 0: times[record.key] for record in own if record.key in times and dense}
     return ResultRow(
-        label=label,
-        budget=budget,
+        label=row.label,
+        budget=row.budget,
         metrics={seed: v['metrics'][suite.split][suite.metric] * suite.scale for seed, v in values.items()},
         macs={seed: v['macs'] for seed, v in values.items()},
         backbone={seed: t['backbone']['median'] / dense['backbone'] for seed, t in measured.items()},
@@ -111,6 +110,6 @@ def _times(records: Mapping[str, Record]) -> dict[str, Any]:
 def _dense_times(suite: Suite, records: Mapping[str, Record], times: Mapping[str, Any]) -> dict[str, float]:
     """Median seconds of the dense model, empty where it was not measured."""
     for record in records.values():
-        if record.row is not None and record.row['label'] == suite.dense and record.key in times:
+        if record.run in suite.rows and suite.rows[record.run].label == suite.dense and record.key in times:
             return {part: times[record.key][part]['median'] for part in ('backbone', 'whole')}
     return {}

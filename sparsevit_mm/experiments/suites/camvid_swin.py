@@ -1,5 +1,7 @@
 """SparseViT's path on CamVid with a compact Swin, and all controls at the same latencies."""
 
+from dataclasses import replace
+
 from ..plan import Claim, From, Row, Run, Suite
 from .parts import START, SwinPath, by_epochs, measured, size_candidate, uniform_controls, width_controls
 
@@ -52,9 +54,17 @@ def _tokens() -> Run:
     return Run('tokens', 'train', TOKENS, start, options=PATH.tested, row=Row('tokens (DynamicSwin)'))
 
 
+def _half() -> Run:
+    """Dense for the epochs of the adaptation, from the same weights and by the same schedule."""
+    overrides = {**by_epochs(ADAPT, lr=RATE), START: From('dense', 'checkpoint')}
+    return Run('half', 'train', PATH.dense, overrides, options=PATH.tested, row=Row('dense, half as long'))
+
+
 def _runs() -> tuple[Run, ...]:
     first = CONTROLLED[0]
-    runs = [PATH.calibrated(BUDGETS, CONTROLS, check=20), *PATH.trained()]
+    dense, adapt, longer = PATH.trained()
+    adapt = replace(adapt, row=Row('adapted, dense'))
+    runs = [PATH.calibrated(BUDGETS, CONTROLS, check=20), dense, adapt, longer]
     for budget in CONTROLLED:
         runs += [*PATH.found(budget), PATH.uniform(budget), PATH.random(budget)]
     runs += [PATH.control(budget, 'size', 'smaller input', from_dense=True) for budget in CONTROLLED]
@@ -64,6 +74,8 @@ def _runs() -> tuple[Run, ...]:
     runs += [*PATH.found(MILD), PATH.uniform(MILD), _tokens()]
     runs += [PATH.distilled(budget) for budget in CONTROLLED]
     runs += PATH.free(CONTROLLED[1])
+    half = _half()
+    runs += [half, PATH.unadapted(first, half.name)]
     runs.append(measured(PATH.dense, rounds=15))
     return tuple(runs)
 
@@ -85,8 +97,13 @@ found, and *not adapted* is trained at that. *distilled* is fine-tuned with the 
 teacher. *ranked at each site* is what the search found, with windows that are scored anew before each site and not once
 a stage. *tokens* is a DynamicSwin with its published sites and ratios, all in stage 3, with a keep-ratio loss and the
 dense model as its teacher, and has no budget: so narrow a model saves less by it than its predictors take. Sparsity,
-size and width of the controls are those whose latency, measured before, is nearest to the budget. *distilled*, and
-*searched, not trained* and *not adapted* at 0.5, were added to the suite when the first seed was known.""",
+size and width of the controls are those whose latency, measured before, is nearest to the budget.
+
+What adaptation alone does is seen beside *dense, half as long*, the dense model after the epochs of the adaptation
+without it: *adapted, dense* is the adapted model at sparsity 0, and *SparseViT, dense in the place of adapted* is
+fine-tuned from the former as *SparseViT* is from the latter. These, *distilled*, and *searched, not trained* and *not
+adapted* at 0.5, were added to the suite when results of a seed or two were known; what they start from is not there any
+more for the first seed.""",
     runs=_runs(),
     metric='mIoU',
     metric_title='mIoU',
@@ -101,6 +118,8 @@ size and width of the controls are those whose latency, measured before, is near
         ),
         Claim('better than narrower width', 'SparseViT', 'narrower width', 0.65),
         *(Claim('adaptation helps', 'SparseViT', 'not adapted', budget) for budget in CONTROLLED),
+        Claim('adaptation helps what is searched alike', 'SparseViT', 'SparseViT, dense in the place of adapted', 0.65),
+        Claim('adaptation costs little at sparsity 0', 'adapted, dense', 'dense, half as long', None, -0.5),
         Claim('fine-tuning helps', 'SparseViT', 'SparseViT, not fine-tuned', 0.65),
         *(Claim('distillation helps', 'SparseViT, distilled', 'SparseViT', budget) for budget in CONTROLLED),
         Claim('training helps a search', 'SparseViT', 'searched, not trained', 0.65),
