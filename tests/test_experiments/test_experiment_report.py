@@ -5,7 +5,7 @@ import re
 import pytest
 from made_up import CLAIM, make_measurement, make_record, make_results, make_suite, measure, row
 
-from sparsevit_mm.experiments import Claim
+from sparsevit_mm.experiments import Claim, Run
 from sparsevit_mm.experiments.report.claims import judge
 from sparsevit_mm.experiments.report.document import chapter_of, write_document
 from sparsevit_mm.experiments.report.plot import plot_rows
@@ -112,6 +112,7 @@ def test_claim_without_a_measurement_has_no_latencies(records):
 
 def test_differences_have_signs():
     assert [signed(value) for value in (1.25, -0.5, 0.0, -0.04)] == ['+1.2', '−0.5', '0.0', '0.0']
+    assert [signed(value, digits=2) for value in (-0.04, -0.004)] == ['−0.04', '0.00']
 
 
 def test_plot_is_written_and_refused_without_latencies(records, tmp_path):
@@ -133,15 +134,17 @@ def test_document_has_table_plot_and_what_holds(records, tmp_path):
     assert files == [out, tmp_path / 'docs' / 'images' / 'results_made-up.png'] and all(f.exists() for f in files)
     assert '![mIoU against latency](images/results_made-up.png)' in text
     assert '[made-up.jsonl](../results/made-up.jsonl)' in text
-    assert '| better than b | 50% | ≥ 0.0 | +0.3 | +1.0, +0.5, −0.5 | 0.52 and 0.50 | **holds on average** |' in text
-    assert '| not far below dense | 50% | ≥ −1.0 | −1.0 | −1.0, 0.0, −2.0 | 0.52 and 1.00 | **' in text
+    assert '| better than b | 50% | ≥ 0.0 | +0.33 | +1.0, +0.5, −0.5 | 0.52 and 0.50 | **holds on average** |' in text
+    assert '| not far below dense | 50% | ≥ −1.0 | −1.00 | −1.0, 0.0, −2.0 | 0.52 and 1.00 | **' in text
     assert '- Left out: what cannot be.' in text and 'Trained on a CPU, torch 2; commit c; seeds 0, 1, 2' in text
 
 
 def test_document_says_where_budgets_were_fitted(records, tmp_path):
     values = {'environment': {'device_name': 'another'}}
     fitted = [make_record(name, None, kind='calibrate', values=values) for name in ('calibrate', 'calibrate-b')]
-    write_document([chapter_of(SUITE, tmp_path / 'r', [*fitted, *records], {})], tmp_path / 'r.md', tmp_path)
+    fitted.append(make_record('former', None, kind='calibrate', values={'environment': {'device_name': 'a third'}}))
+    suite = make_suite(*(Run(name, 'calibrate', 'tiny.py') for name in ('calibrate', 'calibrate-b')), *SUITE.runs)
+    write_document([chapter_of(suite, tmp_path / 'r', [*fitted, *records], {})], tmp_path / 'r.md', tmp_path)
     assert ' Budgets were fitted on another, commit c. Latencies: a CPU' in (tmp_path / 'r.md').read_text()
 
 

@@ -86,10 +86,11 @@ def chapter_of(suite: Suite, path: Path, records: Iterable[Record], recipes: Map
     Args:
         suite: The suite.
         path: Where the records are from.
-        records: All of them.
+        records: All of them; those of runs that the suite no longer has are passed over.
         recipes: What the suite asks for now, by key.
     """
-    own = [record for record in records if record.suite == suite.name]
+    names = {run.name for run in suite.runs}
+    own = [record for record in records if record.suite == suite.name and record.run in names]
     stand = standing(own)
     fits = {key: r for key, r in stand.items() if recipes.get(key, r.recipe) == r.recipe}
     ends = latest(own, ('failed', 'left out'))

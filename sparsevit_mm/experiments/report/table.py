@@ -49,7 +49,7 @@ def claims_markdown(verdicts: Iterable[Verdict]) -> str:
             claim.text,
             NOTHING if claim.budget is None else f'{claim.budget:.0%}',
             f'≥ {signed(claim.least)}',
-            NOTHING if verdict.mean is None else signed(verdict.mean),
+            NOTHING if verdict.mean is None else signed(verdict.mean, digits=2),
             ', '.join(map(signed, verdict.differences)) or NOTHING,
             NOTHING if verdict.latencies is None else ' and '.join(f'{share:.2f}' for share in verdict.latencies),
             f'**{verdict.word}**',
@@ -58,10 +58,10 @@ def claims_markdown(verdicts: Iterable[Verdict]) -> str:
     return '\n'.join(lines)
 
 
-def signed(value: float) -> str:
+def signed(value: float, digits: int = 1) -> str:
     """A difference of metrics: ``+1.2``, ``−0.4``."""
-    text = f'{value:+.1f}'.replace('-', '−')
-    return text[1:] if text[1:] == '0.0' else text
+    text = f'{value:+.{digits}f}'.replace('-', '−')
+    return text if float(text[1:]) else text[1:]
 
 
 def _cells(rows: Sequence[ResultRow], metric: str) -> Iterator[tuple[str, ...]]:
