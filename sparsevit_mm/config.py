@@ -200,7 +200,7 @@ def _drop_pretrained(node: Any) -> None:
 
 def _without_pretrained(init_cfg: Any) -> Any:
     def pretrained(entry: Any) -> bool:
-        return isinstance(entry, Mapping) and type_name(entry) in ('Pretrained', 'PretrainedInit')
+        return type_name(entry) in ('Pretrained', 'PretrainedInit')
 
     if isinstance(init_cfg, list | tuple):
         return [entry for entry in init_cfg if not pretrained(entry)] or None

@@ -32,7 +32,7 @@ TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, 'datasets')
 METRICS = _child('metric', MMENGINE_METRICS, 'evaluation')
 
 
-def type_name(config: Mapping[str, Any] | None) -> str:
+def type_name(config: Any) -> str:
     """The name of what a config builds, without its scope, be its ``type`` a string or a class; empty without one."""
-    kind = (config or {}).get('type') or ''
+    kind = (config.get('type') if isinstance(config, Mapping) else None) or ''
     return getattr(kind, '__name__', str(kind)).rpartition('.')[-1]

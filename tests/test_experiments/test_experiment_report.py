@@ -135,7 +135,8 @@ def test_document_has_table_plot_and_what_holds(records, tmp_path):
     assert '![mIoU against latency](images/results_made-up.png)' in text
     assert '[made-up.jsonl](../results/made-up.jsonl)' in text
     assert '| better than b | 50% | ≥ 0.0 | +0.33 | +1.0, +0.5, −0.5 | 0.52 and 0.50 | **holds on average** |' in text
-    assert '| not far below dense | 50% | ≥ −1.0 | −1.00 | −1.0, 0.0, −2.0 | 0.52 and 1.00 | **' in text
+    far = '| not far below dense | 50% | ≥ −1.0 | −1.00 | −1.0, 0.0, −2.0 | 0.52 and 1.00 | **holds on average** |'
+    assert far in text
     assert '- Left out: what cannot be.' in text and 'Trained on a CPU, torch 2; commit c; seeds 0, 1, 2' in text
 
 

@@ -1,7 +1,7 @@
 """The config of a sparsity that a training comes to."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -56,11 +56,11 @@ def write_fitted_config(
 
 def _settled(cfg: Config, names: Sequence[str]) -> Config:
     hooks = cfg.get('custom_hooks') or []
-    kept = [hook for hook in hooks if not (isinstance(hook, Mapping) and type_name(hook) in names)]
+    kept = [hook for hook in hooks if type_name(hook) not in names]
     if len(kept) != len(hooks):
         cfg.custom_hooks = kept
     for hook in cfg.get('custom_hooks') or []:
-        if isinstance(hook, Mapping) and type_name(hook) == 'KeepRatioLossHook':
+        if type_name(hook) == 'KeepRatioLossHook':
             for option in BUDGET_OPTIONS:
                 hook.pop(option, None)
     return cfg

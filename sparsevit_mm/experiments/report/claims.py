@@ -17,8 +17,8 @@ class Verdict:
     Args:
         claim: The claim.
         differences: Of the metric, one for each seed that both rows have.
-        latencies: Of the backbones of both, as fractions of dense, means over the seeds; None where one has none. They
-            tell how equal the latencies were that the rows were made for.
+        latencies: Of the backbones of both, as fractions of dense, means over those seeds; None where one has
+            none. They tell how equal the latencies were that the rows were made for.
     """
 
     claim: Claim
@@ -47,8 +47,8 @@ def judge(claims: Sequence[Claim], rows: Sequence[ResultRow]) -> list[Verdict]:
         of, against = _find(rows, claim.of, claim.budget), _find(rows, claim.against, claim.budget)
         seeds = sorted(set(of.metrics) & set(against.metrics)) if of and against else []
         differences = tuple(of.metrics[seed] - against.metrics[seed] for seed in seeds)
-        timed = bool(seeds and of.backbone and against.backbone)
-        latencies = (mean(of.backbone.values()), mean(against.backbone.values())) if timed else None
+        timed = [seed for seed in seeds if seed in of.backbone and seed in against.backbone]
+        latencies = tuple(mean(row.backbone[seed] for seed in timed) for row in (of, against)) if timed else None
         verdicts.append(Verdict(claim, differences, latencies))
     return verdicts
 

@@ -75,7 +75,7 @@ def _runs() -> tuple[Run, ...]:
     runs += [PATH.distilled(budget) for budget in CONTROLLED]
     runs += PATH.free(CONTROLLED[1])
     half = _half()
-    runs += [half, PATH.unadapted(first, half.name)]
+    runs += [half, PATH.dense_start(first, half.name)]
     runs.append(measured(PATH.dense, rounds=15))
     return tuple(runs)
 

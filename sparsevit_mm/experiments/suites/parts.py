@@ -215,7 +215,7 @@ class SwinPath:
             self.tuned(budget, 'unadapted', 'not adapted', 'dense', found, self.longer),
         )
 
-    def unadapted(self, budget: float, weights: str) -> Run:
+    def dense_start(self, budget: float, weights: str) -> Run:
         """The sparsity that was found, fine-tuned from dense weights in the place of adapted ones."""
         found = From(f'search-{_short(budget)}', 'sparsity')
         return self.tuned(budget, 'dense-start', 'SparseViT, dense in the place of adapted', weights, found)
