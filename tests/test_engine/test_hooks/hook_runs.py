@@ -40,10 +40,14 @@ def segmentor_cfg(
 
 FREE = dict(type='sparsevit_mm.MultiHeadSelector', draw='gumbel')
 # Of each family a tiny backbone, sparse values for its sites, and the channels of its one map. The first word of a name
-# is the class.
+# is the class. Without stochastic depth: a path that no image of a batch takes gives its parameters no gradient.
 FAMILIES = {
-    'SparseSwin': (SWIN | dict(out_indices=(1,), selector=LEARNED), 0.5, 32),
-    'SparseSwin with packages': (SWIN | dict(out_indices=(1,), selector=LEARNED, bypass='package'), 0.5, 32),
+    'SparseSwin': (SWIN | dict(out_indices=(1,), drop_path_rate=0.0, selector=LEARNED), 0.5, 32),
+    'SparseSwin with packages': (
+        SWIN | dict(out_indices=(1,), drop_path_rate=0.0, selector=LEARNED, bypass='package'),
+        0.5,
+        32,
+    ),
     'PrunedPiT': (
         dict(
             arch=dict(head_dims=(8, 8), num_heads=(2, 4), depths=(2, 3), patch_size=8, stride=8), img_size=64,
@@ -61,7 +65,10 @@ FAMILIES = {
         32,
     ),
     'DynamicSwin': (
-        dict(embed_dims=8, depths=(1, 1, 6, 1), num_heads=(1, 1, 2, 2), window_size=4, out_indices=(3,)),
+        dict(
+            embed_dims=8, depths=(1, 1, 6, 1), num_heads=(1, 1, 2, 2), window_size=4, out_indices=(3,),
+            drop_path_rate=0.0,
+        ),
         (0.3, 0.5, 0.7),
         64,
     ),
