@@ -16,7 +16,11 @@ from torch.utils.data import Dataset
 from sparsevit_mm.apis import _build, init_scope
 from sparsevit_mm.compat import allow_mmengine_checkpoints
 
-SWIN = dict(embed_dims=16, depths=(2, 2), num_heads=(2, 4), strides=(4, 2), out_indices=(0, 1), window_size=4)
+# Without stochastic depth: a path that no image of a batch takes gives its parameters no gradient.
+SWIN = dict(
+    embed_dims=16, depths=(2, 2), num_heads=(2, 4), strides=(4, 2), out_indices=(0, 1), window_size=4,
+    drop_path_rate=0.0,
+)  # fmt: skip
 SITES = ('stage1.pair1', 'stage2.pair1')
 LEARNED = dict(type='sparsevit_mm.PredictorSelector')
 
@@ -40,14 +44,10 @@ def segmentor_cfg(
 
 FREE = dict(type='sparsevit_mm.MultiHeadSelector', draw='gumbel')
 # Of each family a tiny backbone, sparse values for its sites, and the channels of its one map. The first word of a name
-# is the class. Without stochastic depth: a path that no image of a batch takes gives its parameters no gradient.
+# is the class.
 FAMILIES = {
-    'SparseSwin': (SWIN | dict(out_indices=(1,), drop_path_rate=0.0, selector=LEARNED), 0.5, 32),
-    'SparseSwin with packages': (
-        SWIN | dict(out_indices=(1,), drop_path_rate=0.0, selector=LEARNED, bypass='package'),
-        0.5,
-        32,
-    ),
+    'SparseSwin': (SWIN | dict(out_indices=(1,), selector=LEARNED), 0.5, 32),
+    'SparseSwin with packages': (SWIN | dict(out_indices=(1,), selector=LEARNED, bypass='package'), 0.5, 32),
     'PrunedPiT': (
         dict(
             arch=dict(head_dims=(8, 8), num_heads=(2, 4), depths=(2, 3), patch_size=8, stride=8), img_size=64,

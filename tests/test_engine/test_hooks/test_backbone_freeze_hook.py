@@ -42,7 +42,7 @@ def parts(model: nn.Module) -> tuple[set[str], set[str]]:
 
 def cfg() -> dict:
     """A segmentor that uses all of its parameters."""
-    backbone = segmentor_cfg(out_indices=(1,), drop_path_rate=0.0)
+    backbone = segmentor_cfg(out_indices=(1,))
     return backbone | dict(decode_head=segmentor_cfg()['decode_head'] | dict(in_index=0))
 
 

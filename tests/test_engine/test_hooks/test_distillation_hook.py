@@ -29,7 +29,7 @@ TERMS = ('loss_distill_feature', 'loss_distill_logits')
 
 def plain_cfg(sparsity: float = 0.5, **options) -> dict:
     """A segmentor without chance in its training."""
-    cfg = segmentor_cfg(sparsity, BY_MAGNITUDE, drop_path_rate=0.0, **options)
+    cfg = segmentor_cfg(sparsity, BY_MAGNITUDE, **options)
     cfg['decode_head']['dropout_ratio'] = 0
     return cfg
 

@@ -98,7 +98,7 @@ def test_a_dense_site_and_a_plain_selector_want_nothing(tmp_path: Path) -> None:
 def test_counts_of_images_in_training_and_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said, seen = [], []
     monkeypatch.setattr(sparsity_log_hook, 'print_log', lambda text, logger, level=logging.INFO: said.append(text))
-    model = build(segmentor_cfg(0.5, FREE, counts='adaptive', drop_path_rate=0.0))
+    model = build(segmentor_cfg(0.5, FREE, counts='adaptive'))
     model.register_forward_hook(lambda *_: seen.append(dict(model.backbone.kept_counts)))
     log = dict(type='sparsevit_mm.SparsityLogHook', interval=1)
     train_cfg = dict(by_epoch=False, max_iters=1, val_interval=1)
