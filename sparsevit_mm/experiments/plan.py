@@ -94,6 +94,7 @@ class Claim:
         against: Label of the row that it is compared with.
         budget: Of both; a row without a budget serves for all.
         least: The least difference of the metric (``of`` less ``against``) at which it holds.
+        part: What ``of`` has and ``against`` does not, for the table of parts; None for other claims.
     """
 
     text: str
@@ -101,6 +102,7 @@ class Claim:
     against: str
     budget: float | None = None
     least: float = 0.0
+    part: str | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,8 @@ class Suite:
         split: Reported split, ``test`` or ``val``.
         seeds: Seeds of the runs that have any.
         dense: Label of the row that latencies are fractions of.
+        reference: Label of the row that :attr:`compared` is less or more accurate than.
+        compared: Labels of the rows that stand for the family where suites of the same metric are side by side.
         claims: What is checked in the report.
         data: Files or folders below the project that have to be there.
         left_out: What a reader would look for in vain, and why.
@@ -154,6 +158,8 @@ class Suite:
     split: str = 'test'
     seeds: tuple[int, ...] = (0, 1, 2)
     dense: str = 'dense'
+    reference: str = 'dense, trained as long'
+    compared: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
     data: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()

@@ -1,15 +1,18 @@
 """Tables, claims, plots and the document, from records that are made up."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from made_up import CLAIM, make_measurement, make_record, make_results, make_suite, measure, row
 
 from sparsevit_mm.experiments import Claim, Run
+from sparsevit_mm.experiments.report.chapter import chapter_of
 from sparsevit_mm.experiments.report.claims import judge
-from sparsevit_mm.experiments.report.document import chapter_of, write_document
+from sparsevit_mm.experiments.report.document import write_document
 from sparsevit_mm.experiments.report.plot import plot_rows
 from sparsevit_mm.experiments.report.rows import rows_of
+from sparsevit_mm.experiments.report.side_by_side import losses
 from sparsevit_mm.experiments.report.table import claims_markdown, rows_markdown, signed
 
 SUITE = make_suite(
@@ -186,3 +189,58 @@ def test_rows_that_failed_or_were_left_out_are_told_with_their_reason(records, t
     suite = make_suite(*SUITE.runs, row('c', 1, budget=0.5))
     chapter = chapter_of(suite, tmp_path / 'r', records, {})
     assert chapter.missing == {'c/seed0': 'left out, nothing is so fast'}
+
+
+def other_chapter(tmp_path, dense='dense, trained as long'):
+    """A suite whose results are told by other seeds: 0 and 1."""
+    reference, reference_times = make_results(dense, None, (70.0, 71.0), 1.0)
+    pruned, times = make_results('c', 0.6, (69.5, 69.5), 0.61)
+    claims = (
+        Claim('c is worth it', 'c', dense, 0.6, part='search'),
+        Claim('no row of it', 'c', 'nobody', part='search'),
+        Claim('of no part', 'c', dense, 0.6),
+    )
+    measured = [row(dense, 1), row('c-0.6', 1, label='c', budget=0.6), measure()]
+    suite = make_suite(
+        *measured, name='other', title='Other: of a kind', dense=dense, claims=claims, compared=('c', 'not run')
+    )
+    records = [*reference, *pruned]
+    records = [make_record(**_fields(record, suite='other')) for record in records]
+    records.append(make_record(**_fields(make_measurement(records, reference_times | times), suite='other')))
+    return chapter_of(suite, tmp_path / 'other.jsonl', records, {})
+
+
+def test_families_are_compared_with_their_own_dense_model(records, tmp_path):
+    suite = make_suite(*SUITE.runs, reference='dense', compared=('a',))
+    chapters = [chapter_of(suite, tmp_path / 'r', records, {}), other_chapter(tmp_path)]
+    found = losses(chapters)
+    assert [(chapter.suite.name, row.name) for chapter, row in found] == [
+        ('made-up', 'a, 80%'),
+        ('other', 'c, 60%'),
+        ('made-up', 'a, 50%'),
+    ]
+    assert [dict(row.metrics) for _, row in found] == [{0: 0, 1: -1, 2: 1}, {0: -0.5, 1: -1.5}, {0: -1, 1: 0, 2: -2}]
+
+
+def test_document_has_families_and_parts_side_by_side(records, tmp_path):
+    pytest.importorskip('matplotlib')
+    suite = make_suite(*SUITE.runs, reference='dense', compared=('a',), claims=(replace(CLAIM, part='search'),))
+    chapters = [chapter_of(suite, tmp_path / 'r', records, {}), other_chapter(tmp_path)]
+    files = write_document(chapters, tmp_path / 'r.md', tmp_path)
+    assert tmp_path / 'results_families.png' in files
+    text = (tmp_path / 'r.md').read_text()
+    other = '[Other: of a kind](#other-of-a-kind)'
+    assert f'| c, 60% | {other} | −1.0 ± 0.7 | −0.5, −1.5 | 0.61 | 0.80 |' in text
+    assert f'| search | {other} | c | dense, trained as long | 60% | −1.0 ± 0.7 | −0.5, −1.5 |' in text
+    assert '| search | [Made up](#made-up) | a | b | 50% | +0.3 ± 0.8 | +1.0, +0.5, −0.5 |' in text
+    assert 'nobody' not in text.partition('## Made up')[0]
+
+
+def test_one_family_alone_is_not_side_by_side(records, tmp_path):
+    suite = make_suite(*SUITE.runs, reference='dense', compared=('a',))
+    write_document([chapter_of(suite, tmp_path / 'r', records, {})], tmp_path / 'r.md', tmp_path)
+    assert 'side by side' not in (tmp_path / 'r.md').read_text()
+
+
+def test_family_without_its_reference_is_not_compared(tmp_path):
+    assert losses([other_chapter(tmp_path, dense='dense')]) == []

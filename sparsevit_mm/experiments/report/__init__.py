@@ -1,6 +1,7 @@
 """Tables, plots and a document made from files of results."""
 
-from .document import Chapter, read_chapter, write_document
+from .chapter import Chapter, read_chapter
+from .document import write_document
 from .table import rich_rows
 
 __all__ = ['Chapter', 'read_chapter', 'rich_rows', 'write_document']

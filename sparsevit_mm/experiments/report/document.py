@@ -1,21 +1,18 @@
 """The document of all suites, made from their files of results."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..configs import ConfigBook
-from ..plan import Suite
-from ..recipes import recipes_of
-from ..results_file import Record, latest, read_records, standing
-from ..suites import suite_named
+from ..results_file import Record
+from .chapter import Chapter
 from .claims import judge
 from .plot import plot_rows
-from .rows import ResultRow, rows_of
-from .table import claims_markdown, rows_markdown
+from .rows import ResultRow
+from .side_by_side import losses, parts
+from .table import claims_markdown, losses_markdown, parts_markdown, rows_markdown
 
-__all__ = ['Chapter', 'chapter_of', 'read_chapter', 'write_document']
+__all__ = ['write_document']
 
 OPENING = """# Results
 
@@ -37,69 +34,20 @@ fixed number of epochs or iterations and the last weights are tested once; nothi
 The *latencies* of a claim are those of the backbones that it compares, in its order.
 """
 
+SIDE_BY_SIDE = """## Families side by side
 
-@dataclass(frozen=True)
-class Chapter:
-    """A suite and its results.
+Each row is compared with the dense model of its own suite that was trained as long, seed by seed: mean and standard
+deviation of the differences, from the slowest row to the fastest. Sizes, first weights and lengths of training differ
+between suites, so this tells what a way of pruning costs on its own backbone, and not which backbone is best."""
 
-    Args:
-        suite: The suite.
-        path: The file of results.
-        rows: What there is.
-        records: The records behind them, by key.
-        old: Keys of results that are not used, since the suite asks for something else by now.
-        missing: Keys of rows that there is no result of, and why.
-    """
+PARTS = """### What parts are worth
 
-    suite: Suite
-    path: Path
-    rows: Sequence[ResultRow]
-    records: Mapping[str, Record]
-    old: Sequence[str]
-    missing: Mapping[str, str]
-
-
-def read_chapter(path: Path, configs: Path) -> Chapter:
-    """The results of a file, of the suite that its records name.
-
-    Args:
-        path: The file.
-        configs: Folder with the configs of the project.
-
-    Raises:
-        ValueError: If it has no records, or there is no such suite.
-        OSError: If it cannot be opened.
-    """
-    records, _ = read_records(path)
-    if not records:
-        raise ValueError(f'{path} has no record of an experiment in it yet.')
-    suite = suite_named(records[-1].suite)
-    seeds = sorted({*suite.seeds, *(record.seed for record in records if record.seed is not None)})
-    conditions = records[-1].config.get('conditions', {})
-    recipes = recipes_of(suite, list(suite.tasks(seeds)), ConfigBook(configs).content, conditions)
-    return chapter_of(suite, path, records, recipes)
-
-
-def chapter_of(suite: Suite, path: Path, records: Iterable[Record], recipes: Mapping[str, str]) -> Chapter:
-    """The results of a suite that may stand beside each other.
-
-    Args:
-        suite: The suite.
-        path: Where the records are from.
-        records: All of them; those of runs that the suite no longer has are passed over.
-        recipes: What the suite asks for now, by key.
-    """
-    names = {run.name for run in suite.runs}
-    own = [record for record in records if record.suite == suite.name and record.run in names]
-    stand = standing(own)
-    fits = {key: r for key, r in stand.items() if recipes.get(key, r.recipe) == r.recipe}
-    ends = latest(own, ('failed', 'left out'))
-    missing = {key: f'{r.state}, {r.error}' for key, r in ends.items() if r.run in suite.rows and key not in fits}
-    return Chapter(suite, path, rows_of(suite, fits), fits, sorted(set(stand) - set(fits)), missing)
+The difference between rows with a part and without it, seed by seed, at the same budget and, but for *fine-tuning*,
+after as much training."""
 
 
 def write_document(chapters: Sequence[Chapter], out: Path, pictures: Path) -> list[Path]:
-    """Write the document and a picture for each chapter that has latencies.
+    """Write the document, with a plot for each chapter that has latencies and one for what is side by side.
 
     Args:
         chapters: In their order.
@@ -113,17 +61,30 @@ def write_document(chapters: Sequence[Chapter], out: Path, pictures: Path) -> li
         OSError: If a file cannot be written.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    files, parts = [], [_opening(chapters, out)]
+    files: list[Path | None] = []
+    text = [_opening(chapters, out)]
+    beside = losses(chapters)
+    if len({chapter.suite.name for chapter, _ in beside}) > 1:
+        rows, metric = [row for _, row in beside], _against_dense(beside)
+        picture = _picture(rows, metric, 'Families side by side', pictures / 'results_families.png')
+        files.append(picture)
+        text.append(_side_by_side(chapters, beside, picture, out.parent))
     for chapter in chapters:
-        picture = None
-        if any(row.backbone for row in chapter.rows):
-            picture = pictures / f'results_{chapter.suite.name}.png'
-            suite = chapter.suite
-            plot_rows(chapter.rows, f'{suite.metric_title}, {suite.split}', suite.title, picture)
-            files.append(picture)
-        parts.append(_chapter(chapter, picture, out.parent))
-    out.write_text('\n'.join(parts))
-    return [out, *files]
+        suite = chapter.suite
+        metric = f'{suite.metric_title}, {suite.split}'
+        picture = _picture(chapter.rows, metric, suite.title, pictures / f'results_{suite.name}.png')
+        files.append(picture)
+        text.append(_chapter(chapter, picture, out.parent))
+    out.write_text('\n'.join(text))
+    return [out, *filter(None, files)]
+
+
+def _picture(rows: Sequence[ResultRow], metric: str, title: str, file: Path) -> Path | None:
+    """The file with the plot; None where no row has a latency."""
+    if not any(row.backbone for row in rows):
+        return None
+    plot_rows(rows, metric, title, file)
+    return file
 
 
 def _opening(chapters: Sequence[Chapter], out: Path) -> str:
@@ -132,20 +93,44 @@ def _opening(chapters: Sequence[Chapter], out: Path) -> str:
     return OPENING.format(paths=paths, out=_shown(out), files=files)
 
 
+def _against_dense(beside: Sequence[tuple[Chapter, ResultRow]]) -> str:
+    return f'{beside[0][0].suite.metric_title} less that of dense'
+
+
+def _side_by_side(
+    chapters: Sequence[Chapter], beside: Sequence[tuple[Chapter, ResultRow]], picture: Path | None, folder: Path
+) -> str:
+    named = [(_anchor(chapter), row) for chapter, row in beside]
+    sections = [SIDE_BY_SIDE, losses_markdown(named, _against_dense(beside))]
+    if picture is not None:
+        sections.append(f'![{_against_dense(beside)} against latency]({_relative(picture, folder)})')
+    if found := parts(chapters):
+        lines = [(part, _anchor(chapter), verdict) for part, own in found.items() for chapter, verdict in own]
+        sections += [PARTS, parts_markdown(lines)]
+    return '\n\n'.join([*sections, ''])
+
+
+def _anchor(chapter: Chapter) -> str:
+    """A link to the heading of a chapter, as renderers of Markdown name it."""
+    title = chapter.suite.title
+    kept = ''.join(letter for letter in title.lower() if letter.isalnum() or letter in ' -')
+    return f'[{title}](#{kept.replace(" ", "-")})'
+
+
 def _chapter(chapter: Chapter, picture: Path | None, folder: Path) -> str:
     suite = chapter.suite
-    parts = [f'## {suite.title}', suite.about]
+    sections = [f'## {suite.title}', suite.about]
     if not chapter.rows:
-        return '\n\n'.join([*parts, 'No results yet.', ''])
-    parts.append(_conditions(chapter))
-    parts.append(rows_markdown(chapter.rows, suite.metric_title))
+        return '\n\n'.join([*sections, 'No results yet.', ''])
+    sections.append(_conditions(chapter))
+    sections.append(rows_markdown(chapter.rows, suite.metric_title))
     if picture is not None:
-        parts.append(f'![{suite.metric_title} against latency]({_relative(picture, folder)})')
+        sections.append(f'![{suite.metric_title} against latency]({_relative(picture, folder)})')
     if suite.claims:
-        parts += ['What holds:', claims_markdown(judge(suite.claims, chapter.rows))]
+        sections += ['What holds:', claims_markdown(judge(suite.claims, chapter.rows))]
     if remarks := _remarks(chapter):
-        parts.append('\n'.join(f'- {remark}' for remark in remarks))
-    return '\n\n'.join([*parts, ''])
+        sections.append('\n'.join(f'- {remark}' for remark in remarks))
+    return '\n\n'.join([*sections, ''])
 
 
 def _conditions(chapter: Chapter) -> str:

@@ -1,7 +1,7 @@
 """Rows as a table, for Markdown and for a terminal."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from statistics import mean
+from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 from .claims import Verdict
@@ -10,7 +10,7 @@ from .rows import ResultRow
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ['claims_markdown', 'rich_rows', 'rows_markdown']
+__all__ = ['claims_markdown', 'losses_markdown', 'parts_markdown', 'rich_rows', 'rows_markdown']
 
 NOTHING = '–'
 LEFT = 1  # columns on the left
@@ -58,6 +58,37 @@ def claims_markdown(verdicts: Iterable[Verdict]) -> str:
     return '\n'.join(lines)
 
 
+def losses_markdown(rows: Iterable[tuple[str, ResultRow]], metric: str) -> str:
+    """Rows of several suites whose metrics are differences.
+
+    Args:
+        rows: With what their suite is called.
+        metric: Head of the column of the differences.
+    """
+    lines = [
+        f'|  | chapter | {metric} | seeds | backbone latency | whole model |',
+        '|---|---|--:|--:|--:|--:|',
+    ]
+    for title, row in rows:
+        latencies = _share(row.backbone.values()), _share(row.whole.values())
+        lines.append(_joined((row.name, title, *_differences(tuple(row.metrics.values())), *latencies)))
+    return '\n'.join(lines)
+
+
+def parts_markdown(verdicts: Iterable[tuple[str, str, Verdict]]) -> str:
+    """What parts are worth.
+
+    Args:
+        verdicts: With the part that they are about and what their suite is called.
+    """
+    lines = ['| part | chapter | with | without | at | difference | seeds |', '|---|---|---|---|--:|--:|--:|']
+    for part, title, verdict in verdicts:
+        claim = verdict.claim
+        budget = NOTHING if claim.budget is None else f'{claim.budget:.0%}'
+        lines.append(_joined((part, title, claim.of, claim.against, budget, *_differences(verdict.differences))))
+    return '\n'.join(lines)
+
+
 def signed(value: float, digits: int = 1) -> str:
     """A difference of metrics: ``+1.2``, ``−0.4``."""
     text = f'{value:+.{digits}f}'.replace('-', '−')
@@ -76,6 +107,12 @@ def _cells(rows: Sequence[ResultRow], metric: str) -> Iterator[tuple[str, ...]]:
             _share(row.backbone.values()),
             _share(row.whole.values()),
         )
+
+
+def _differences(values: Sequence[float]) -> tuple[str, str]:
+    """Their mean with the standard deviation, and each."""
+    spread = f' ± {stdev(values):.1f}' if len(values) > 1 else ''
+    return signed(mean(values)) + spread, ', '.join(map(signed, values))
 
 
 def _share(ratios: Iterable[float]) -> str:

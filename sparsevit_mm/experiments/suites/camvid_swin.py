@@ -107,21 +107,35 @@ more for the first seed.""",
     runs=_runs(),
     metric='mIoU',
     metric_title='mIoU',
+    compared=('SparseViT', 'tokens (DynamicSwin)'),
     data=('data/camvid/images/train', 'data/camvid/images/test', 'data/camvid/labels/train'),
     claims=(
         Claim('at most 0.5 below dense trained as long', 'SparseViT', 'dense, trained as long', 0.65, -0.5),
         Claim('at most 1.5 below dense trained as long', 'SparseViT', 'dense, trained as long', 0.5, -1.5),
         *(
-            Claim(f'better than {label}', 'SparseViT', label, budget)
+            Claim(f'better than {label}', 'SparseViT', label, budget, part=part)
             for budget in CONTROLLED
-            for label in ('uniform sparsity', 'random windows', 'smaller input')
+            for label, part in (
+                ('uniform sparsity', 'search'),
+                ('random windows', 'selection rather than chance'),
+                ('smaller input', None),
+            )
         ),
         Claim('better than narrower width', 'SparseViT', 'narrower width', 0.65),
-        *(Claim('adaptation helps', 'SparseViT', 'not adapted', budget) for budget in CONTROLLED),
-        Claim('adaptation helps what is searched alike', 'SparseViT', 'SparseViT, dense in the place of adapted', 0.65),
+        *(Claim('adaptation helps', 'SparseViT', 'not adapted', budget, part='adaptation') for budget in CONTROLLED),
+        Claim(
+            'adaptation helps what is searched alike',
+            'SparseViT',
+            'SparseViT, dense in the place of adapted',
+            0.65,
+            part='adaptation',
+        ),
         Claim('adaptation costs little at sparsity 0', 'adapted, dense', 'dense, half as long', None, -0.5),
-        Claim('fine-tuning helps', 'SparseViT', 'SparseViT, not fine-tuned', 0.65),
-        *(Claim('distillation helps', 'SparseViT, distilled', 'SparseViT', budget) for budget in CONTROLLED),
+        Claim('fine-tuning helps', 'SparseViT', 'SparseViT, not fine-tuned', 0.65, part='fine-tuning'),
+        *(
+            Claim('distillation helps', 'SparseViT, distilled', 'SparseViT', budget, part='distillation')
+            for budget in CONTROLLED
+        ),
         Claim('training helps a search', 'SparseViT', 'searched, not trained', 0.65),
         Claim('windows rather than tokens', 'SparseViT', 'tokens (DynamicSwin)', MILD),
         Claim('one ranking a stage is as good', 'SparseViT', 'ranked at each site', 0.65, -0.5),

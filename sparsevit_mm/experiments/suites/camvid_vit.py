@@ -89,6 +89,11 @@ def _runs() -> tuple[Run, ...]:
     )
 
 
+def _worth(part: str, text: str, against: str, of: str = 'predictor (DynamicViT)') -> Claim:
+    """That a part is worth something at the budget."""
+    return Claim(text, of, against, BUDGET, part=part)
+
+
 CAMVID_VIT = Suite(
     name='camvid-vit',
     title='Token pruning of a plain ViT on CamVid',
@@ -102,13 +107,19 @@ are, at the same sparsity. The test split is scored once a model.""",
     runs=_runs(),
     metric='mIoU',
     metric_title='mIoU',
+    compared=('predictor (DynamicViT)', 'package (SPViT)', 'predictor, adapted and searched'),
     data=('data/camvid/images/train', 'data/camvid/images/test', 'data/dinov2_vits14'),
     claims=(
-        Claim('learned selection beats chance', 'predictor (DynamicViT)', 'random tokens', BUDGET),
-        Claim('distillation helps', 'predictor (DynamicViT)', 'predictor, no distillation', BUDGET),
-        Claim('packages help', 'package (SPViT)', 'SPViT without packages', BUDGET),
+        _worth('selection rather than chance', 'learned selection beats chance', 'random tokens'),
+        _worth('distillation', 'distillation helps', 'predictor, no distillation'),
+        _worth('packages', 'packages help', 'SPViT without packages', of='package (SPViT)'),
         Claim('heads score better than one predictor', 'SPViT without packages', 'predictor (DynamicViT)', BUDGET),
-        Claim('adaptation and search help', 'predictor, adapted and searched', 'predictor (DynamicViT)', BUDGET),
+        _worth(
+            'adaptation and search',
+            'adaptation and search help',
+            'predictor (DynamicViT)',
+            of='predictor, adapted and searched',
+        ),
         Claim('at most 1.5 below dense', 'predictor (DynamicViT)', 'dense, trained as long', BUDGET, -1.5),
     ),
     left_out=(
