@@ -65,8 +65,13 @@ def write_document(chapters: Sequence[Chapter], out: Path, pictures: Path) -> li
     text = [_opening(chapters, out)]
     beside = losses(chapters)
     if len({chapter.suite.name for chapter, _ in beside}) > 1:
-        rows, metric = [row for _, row in beside], _against_dense(beside)
-        picture = _picture(rows, metric, 'Families side by side', pictures / 'results_families.png')
+        picture = _picture(
+            [row for _, row in beside],
+            _against_dense(beside),
+            'Families side by side',
+            pictures / 'results_families.png',
+            reference=(0.0, beside[0][0].suite.reference),
+        )
         files.append(picture)
         text.append(_side_by_side(chapters, beside, picture, out.parent))
     for chapter in chapters:
@@ -79,11 +84,13 @@ def write_document(chapters: Sequence[Chapter], out: Path, pictures: Path) -> li
     return [out, *filter(None, files)]
 
 
-def _picture(rows: Sequence[ResultRow], metric: str, title: str, file: Path) -> Path | None:
+def _picture(
+    rows: Sequence[ResultRow], metric: str, title: str, file: Path, reference: tuple[float, str] | None = None
+) -> Path | None:
     """The file with the plot; None where no row has a latency."""
     if not any(row.backbone for row in rows):
         return None
-    plot_rows(rows, metric, title, file)
+    plot_rows(rows, metric, title, file, reference=reference)
     return file
 
 
@@ -94,7 +101,7 @@ def _opening(chapters: Sequence[Chapter], out: Path) -> str:
 
 
 def _against_dense(beside: Sequence[tuple[Chapter, ResultRow]]) -> str:
-    return f'{beside[0][0].suite.metric_title} less that of dense'
+    return f'{beside[0][0].suite.metric_title} against dense'
 
 
 def _side_by_side(
@@ -103,7 +110,7 @@ def _side_by_side(
     named = [(_anchor(chapter), row) for chapter, row in beside]
     sections = [SIDE_BY_SIDE, losses_markdown(named, _against_dense(beside))]
     if picture is not None:
-        sections.append(f'![{_against_dense(beside)} against latency]({_relative(picture, folder)})')
+        sections.append(f'![Families side by side]({_relative(picture, folder)})')
     if found := parts(chapters):
         lines = [(part, _anchor(chapter), verdict) for part, own in found.items() for chapter, verdict in own]
         sections += [PARTS, parts_markdown(lines)]
