@@ -126,22 +126,20 @@ SUITES: dict[str, tuple[Entry, ...]] = {
             config,
             (shape,),
             SWIN_T,
-            batches=batches,
-            cuda_batches=tuple(batch for batch in (4,) if batch not in batches),
+            cuda_batches=(),
             modes=('eager',),
             cuda_modes=(),
             dtypes=dtypes,
             cuda_dtypes=tuple(dtype for dtype in ('bfloat16', 'float16') if dtype not in dtypes),
             options=('--whole-model',),
         )
-        for name, config, shape, batches, dtypes in (
-            # RoIAlign and deformable convolution of mmcv know no bfloat16 on the CPU, and four images of Cityscapes
-            # take the whole of Mask2Former minutes there.
-            ('mask-rcnn', MASK_RCNN, (800, 1344), (1, 4), ('float32',)),
-            ('upernet', UPERNET, (512, 512), (1, 4), ('float32', 'bfloat16')),
-            ('mask2former', MASK2FORMER, (1024, 2048), (1,), ('float32', 'bfloat16')),
-            ('fcos3d', FCOS3D, (928, 1600), (1, 4), ('float32',)),
-            ('pgd', PGD, (384, 1248), (1, 4), ('float32',)),
+        for name, config, shape, dtypes in (
+            # RoIAlign and deformable convolution of mmcv know no bfloat16 on the CPU.
+            ('mask-rcnn', MASK_RCNN, (800, 1344), ('float32',)),
+            ('upernet', UPERNET, (512, 512), ('float32', 'bfloat16')),
+            ('mask2former', MASK2FORMER, (1024, 2048), ('float32', 'bfloat16')),
+            ('fcos3d', FCOS3D, (928, 1600), ('float32',)),
+            ('pgd', PGD, (384, 1248), ('float32',)),
         )
     ),
     'training': (
