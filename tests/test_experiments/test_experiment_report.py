@@ -231,8 +231,8 @@ def test_document_has_families_and_parts_side_by_side(records, tmp_path):
     text = (tmp_path / 'r.md').read_text()
     other = '[Other: of a kind](#other-of-a-kind)'
     assert f'| c, 60% | {other} | −1.0 ± 0.7 | −0.5, −1.5 | 0.61 | 0.80 |' in text
-    assert f'| search | {other} | c | dense, trained as long | 60% | −1.0 ± 0.7 | −0.5, −1.5 |' in text
-    assert '| search | [Made up](#made-up) | a | b | 50% | +0.3 ± 0.8 | +1.0, +0.5, −0.5 |' in text
+    assert f'| search | {other} | c | dense, trained as long | 60% | −1.0 ± 0.7 | −0.5, −1.5 | 0.61 and 1.00 |' in text
+    assert '| search | [Made up](#made-up) | a | b | 50% | +0.3 ± 0.8 | +1.0, +0.5, −0.5 | 0.52 and 0.50 |' in text
     assert 'nobody' not in text.partition('## Made up')[0]
 
 

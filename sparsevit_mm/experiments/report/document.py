@@ -42,8 +42,8 @@ between suites, so this tells what a way of pruning costs on its own backbone, a
 
 PARTS = """### What parts are worth
 
-The difference between rows with a part and without it, seed by seed, at the same budget and, but for *fine-tuning*,
-after as much training."""
+The difference between rows with a part and without it, seed by seed, made for the same budget where there is one and,
+but for *fine-tuning*, after as much training. The *latencies* are those of the backbones with and without it."""
 
 
 def write_document(chapters: Sequence[Chapter], out: Path, pictures: Path) -> list[Path]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
+from ..plan import Claim
 from .claims import Verdict
 from .rows import ResultRow
 
@@ -47,11 +48,11 @@ def claims_markdown(verdicts: Iterable[Verdict]) -> str:
         claim = verdict.claim
         cells = (
             claim.text,
-            NOTHING if claim.budget is None else f'{claim.budget:.0%}',
+            _budget(claim),
             f'≥ {signed(claim.least)}',
             NOTHING if verdict.mean is None else signed(verdict.mean, digits=2),
             ', '.join(map(signed, verdict.differences)) or NOTHING,
-            NOTHING if verdict.latencies is None else ' and '.join(f'{share:.2f}' for share in verdict.latencies),
+            _latencies(verdict),
             f'**{verdict.word}**',
         )
         lines.append(_joined(cells))
@@ -81,11 +82,14 @@ def parts_markdown(verdicts: Iterable[tuple[str, str, Verdict]]) -> str:
     Args:
         verdicts: With the part that they are about and what their suite is called.
     """
-    lines = ['| part | chapter | with | without | at | difference | seeds |', '|---|---|---|---|--:|--:|--:|']
+    lines = [
+        '| part | chapter | with | without | at | difference | seeds | latencies |',
+        '|---|---|---|---|--:|--:|--:|--:|',
+    ]
     for part, title, verdict in verdicts:
         claim = verdict.claim
-        budget = NOTHING if claim.budget is None else f'{claim.budget:.0%}'
-        lines.append(_joined((part, title, claim.of, claim.against, budget, *_differences(verdict.differences))))
+        differences = _differences(verdict.differences)
+        lines.append(_joined((part, title, claim.of, claim.against, _budget(claim), *differences, _latencies(verdict))))
     return '\n'.join(lines)
 
 
@@ -107,6 +111,14 @@ def _cells(rows: Sequence[ResultRow], metric: str) -> Iterator[tuple[str, ...]]:
             _share(row.backbone.values()),
             _share(row.whole.values()),
         )
+
+
+def _budget(claim: Claim) -> str:
+    return NOTHING if claim.budget is None else f'{claim.budget:.0%}'
+
+
+def _latencies(verdict: Verdict) -> str:
+    return NOTHING if verdict.latencies is None else ' and '.join(f'{share:.2f}' for share in verdict.latencies)
 
 
 def _differences(values: Sequence[float]) -> tuple[str, str]:
