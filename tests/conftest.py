@@ -24,14 +24,10 @@ if 'PYTEST_XDIST_WORKER' in os.environ:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """For ``-n auto``: half as many again as there are cores, as far as the memory allows.
-
-    A worker often waits, for the programs and database servers that its tests start: with one a core, a quarter of the
-    time of the cores was left over.
-    """
+    """For ``-n auto``: a worker for each core that this process may use, as far as the memory allows."""
     import psutil
 
-    return max(1, min(CORES + CORES // 2, psutil.virtual_memory().available // MEMORY_PER_WORKER))
+    return max(1, min(CORES, psutil.virtual_memory().available // MEMORY_PER_WORKER))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
