@@ -130,9 +130,8 @@ def check_together(
     if ONNXRUNTIME in modes and (training or dtype != 'float32'):
         asked = '--train' if training else f'--dtype {dtype}'
         raise ValueError(f'backend {ONNXRUNTIME} runs a forward in float32: leave out {asked}.')
-    if whole_model and (training or roof or tuple(modes) != ('eager',)):
-        mode = f'--backend {ONNXRUNTIME}' if ONNXRUNTIME in modes else f'--mode {" ".join(modes)}'
-        asked = '--train' if training else '--roof' if roof else mode
+    if whole_model and (training or roof or ONNXRUNTIME in modes):
+        asked = '--train' if training else '--roof' if roof else f'--backend {ONNXRUNTIME}'
         raise ValueError(f'{asked} is for the backbone alone: leave out --whole-model.')
     if training and roof:
         raise ValueError('--roof is of a forward: leave it out with --train.')

@@ -18,7 +18,7 @@ from .modes import ONNXRUNTIME, in_mode
 from .roof import record_products, roof_call
 from .subjects import Subject
 from .training_step import training_call
-from .whole_model import whole_model_call
+from .whole_model import running_as, whole_model_call
 
 __all__ = ['Case', 'Plan', 'Trial', 'batches_of', 'cases_of', 'prepare']
 
@@ -170,12 +170,26 @@ def _run(trial: Trial, plan: Plan, batches: Sequence[Tensor]) -> Trial:
         calls['']()
         return trial
     module = in_mode(case.backbone, case.mode, ours=case.sparsity is not None)
-    calls[''] = _each(_call_of(plan), module, batches, plan.dtype)
+    if plan.whole_model:
+        calls['backbone'] = _each(forward_call, module, batches, plan.dtype)
+        calls[''] = _with_backbone(case, module, calls[''])
+    else:
+        calls[''] = _each(_call_of(plan), module, batches, plan.dtype)
     start = time.perf_counter()
     calls['']()
     if plan.device.type == 'cuda':
         torch.cuda.synchronize(plan.device)
     return replace(trial, calls=calls, compile_seconds=time.perf_counter() - start)
+
+
+def _with_backbone(case: Case, module: Callable, call: Callable[[], object]) -> Callable[[], object]:
+    """A call of the whole model with the backbone in another form."""
+
+    def running() -> object:
+        with running_as(case.model, case.backbone, module):
+            return call()
+
+    return running
 
 
 def _call_of(plan: Plan) -> Callable[[Callable, Tensor, str], Callable[[], object]]:

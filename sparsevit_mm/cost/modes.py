@@ -15,10 +15,10 @@ MODES = ('eager', 'compiled', 'graphs')  # of torch
 BACKENDS = ('torch', ONNXRUNTIME)
 MODE_NOTES = {
     'compiled': (
-        'Compiled is torch.compile, of ours with fullgraph=True and dynamic=False. Compiling comes before the timing; '
-        'its seconds are those of the first call.'
+        'Compiled is torch.compile of the backbone, of ours with fullgraph=True and dynamic=False. Compiling comes '
+        'before the timing; its seconds are those of the first call.'
     ),
-    'graphs': 'Graphs are CUDA graphs, captured before the timing and replayed.',
+    'graphs': 'Graphs are CUDA graphs of the backbone, captured before the timing and replayed.',
     ONNXRUNTIME: (
         'ONNX Runtime runs the exported graph on the CPU with as many threads. Exporting and loading come before the '
         'timing. What memory it takes is not seen.'

@@ -127,8 +127,6 @@ SUITES: dict[str, tuple[Entry, ...]] = {
             (shape,),
             SWIN_T,
             cuda_batches=(),
-            modes=('eager',),
-            cuda_modes=(),
             dtypes=dtypes,
             cuda_dtypes=tuple(dtype for dtype in ('bfloat16', 'float16') if dtype not in dtypes),
             options=('--whole-model',),

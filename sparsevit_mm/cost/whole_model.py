@@ -1,13 +1,14 @@
 """Running a whole detector, segmentor or monocular 3D detector on images alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from .conditions import autocast
 
-__all__ = ['whole_model_call', 'whole_model_scope']
+__all__ = ['running_as', 'whole_model_call', 'whole_model_scope']
 
 DETECTOR = (
     "the network of the detector (mode='tensor'): backbone, neck and heads with the selection of proposals, "
@@ -40,6 +41,26 @@ def whole_model_call(model: nn.Module, images: Tensor, dtype: str) -> Callable[[
             return model(inputs, samples, mode=mode)
 
     return call
+
+
+@contextmanager
+def running_as(model: nn.Module, child: nn.Module, module: Callable) -> Iterator[None]:
+    """Let a model call something else where it calls one of its children, for a while.
+
+    Its submodules, parameters and the keys of its state dict stay as they are.
+
+    Args:
+        model: The detector or segmentor.
+        child: Its backbone.
+        module: The same in another form, see :func:`~sparsevit_mm.cost.modes.in_mode`.
+    """
+    name = next(name for name, other in model.named_children() if other is child)
+    # What a module has under its name in ``__dict__`` comes before its registered children.
+    model.__dict__[name] = module
+    try:
+        yield
+    finally:
+        del model.__dict__[name]
 
 
 def _family(model: nn.Module) -> str:

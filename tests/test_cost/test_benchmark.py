@@ -128,7 +128,7 @@ def test_modes_stand_beside_each_other(monkeypatch):
 @pytest.mark.parametrize(
     ('asked', 'message'),
     [
-        (dict(modes=['compiled'], whole_model=True), '--mode compiled is for the backbone alone'),
+        (dict(modes=['eager', 'onnxruntime'], whole_model=True), '--backend onnxruntime is for the backbone alone'),
         (dict(modes=['eager'], whole_model=True, training=True), '--train is for the backbone alone'),
         (dict(modes=['eager'], whole_model=True, roof=True), '--roof is for the backbone alone'),
         (dict(modes=['eager'], training=True, roof=True), '--roof is of a forward: leave it out with --train'),

@@ -1,12 +1,15 @@
 import copy
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
 from sparsevit_mm.cost.benchmark import run_benchmark
-from sparsevit_mm.cost.subjects import load_subject
-from sparsevit_mm.cost.whole_model import whole_model_call, whole_model_scope
+from sparsevit_mm.cost.benchmark_case import Plan, cases_of, prepare
+from sparsevit_mm.cost.subjects import Subject, load_subject
+from sparsevit_mm.cost.whole_model import running_as, whole_model_call, whole_model_scope
+from sparsevit_mm.models import SparseSwin
 
 SWIN = dict(embed_dims=16, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1])
 CHANNELS = [16, 32, 64, 128]
@@ -65,7 +68,7 @@ def test_mask2former():
     assert result.pred_sem_seg.data.shape == (1, 64, 64)
 
 
-def test_monocular_3d_detector():
+def _detector(backbone: nn.Module) -> nn.Module:
     mmdet3d = pytest.importorskip('mmdet3d.models')
 
     class Head(nn.Module):
@@ -79,9 +82,52 @@ def test_monocular_3d_detector():
 
         with_neck = False
 
-    model = Detector(nn.Conv2d(3, 4, 3))
+    return Detector(backbone)
+
+
+def test_monocular_3d_detector():
+    model = _detector(nn.Conv2d(3, 4, 3))
     assert 'network of the 3D detector' in whole_model_scope(model)
     assert len(whole_model_call(model, torch.randn(2, 3, 8, 8), 'float32')()) == 2
+
+
+def test_a_child_runs_in_another_form_for_a_while():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    model.backbone = nn.Flatten(0)
+    keys, child = list(model.state_dict()), model.backbone
+    with pytest.raises(KeyError), running_as(model, child, len):
+        assert model.backbone is len and list(model.state_dict()) == keys
+        raise KeyError
+    assert model.backbone is child and 'backbone' not in vars(model)
+
+
+def test_the_backbone_of_a_whole_model_is_compiled(monkeypatch):
+    ran = []
+
+    def backend(graph, inputs):
+        return lambda *args: ran.append('graph') or graph.forward(*args)
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, 'compile', partial(torch.compile, backend=backend))
+    backbone = SparseSwin(embed_dims=16, num_heads=(1, 2), depths=(2, 2), strides=(4, 2), out_indices=(0, 1))
+    model = _detector(backbone).eval()
+    head = model.bbox_head.forward  # which the detector calls by this name
+    model.bbox_head.forward = lambda features: ran.append('head') or head(features)
+    subject = Subject('a', model, backbone, ((0.5, 0.5),))
+    plan = Plan((64, 64), 1, 'float32', torch.device('cpu'), whole_model=True)
+    images = [torch.randn(1, 3, 64, 64)]
+    eager, compiled = (prepare(case, plan, images) for case in cases_of([subject], ('eager', 'compiled')))
+    assert compiled.failure is None and compiled.compile_seconds > 0 and compiled.macs == eager.macs
+    for trial, whole, alone in ((eager, ['head'], []), (compiled, ['graph', 'head'], ['graph'])):
+        ran.clear()
+        trial.calls['']()
+        assert ran == whole
+        ran.clear()
+        trial.calls['backbone']()
+        assert ran == alone
+    torch.testing.assert_close(compiled.calls[''](), eager.calls['']())
+    report = run_benchmark([subject], (64, 64), modes=('compiled',), rounds=1, min_round_time=0.0, warmup=0)
+    assert report.whole_model and 'torch.compile of the backbone' in ' '.join(report.notes())
 
 
 def test_other_models_are_refused():
