@@ -65,6 +65,7 @@ as above.""",
     metric='coco/segm_mAP',
     metric_title='mask AP',
     scale=100.0,
+    seeds=(0, 1),
     claims=(
         Claim('at most 1 below dense trained as long', 'SparseViT', 'dense, trained as long', BUDGETS[0], -1.0),
         *(
