@@ -93,6 +93,15 @@ def test_budgets_are_fitted_by_a_table_that_is_there(main, stock: str, table: Pa
     assert '0.9' in shown and 'error: budget 1 ms' in shown and 'nothing has to be pruned' in shown
 
 
+def test_weights_say_where_dropping_matters(main, stock: str, table: Path, capsys) -> None:
+    options = [stock, '--table', str(table), '--threads', '1', '--margin', '0', '--fit', '80%']
+    found = []
+    for weights in ([], ['1', '1', '1'], ['50', '1', '1']):
+        assert main([*options, *(['--weights', *weights] if weights else [])]) == 0
+        found.append(capsys.readouterr().out)
+    assert found[0] == found[1] != found[2]
+
+
 def test_a_table_of_something_else_is_refused(main, stock: str, ours: str, table: Path, capsys) -> None:
     same = ['--table', str(table), '--threads', '1', '--fit', '0.7']
     assert main([ours, *same]) == 2
@@ -127,6 +136,9 @@ def test_a_foreign_table_must_be_said_to_be_one(main, stock: str, ours: str, tab
         (['--fit', 'soon'], "budget 'soon' cannot be read"),
         (['--fit', '0'], 'budget is 0.0'),
         (['--margin', '1'], '--margin must be a fraction'),
+        (['--weights', '2', '1'], '--weights are about a budget'),
+        (['--fit', '0.8', '--weights', '2'], 'weights must be 3 numbers above 0, one for each of stage1.pair1'),
+        (['--fit', '0.8', '--weights', '2', '0', '1'], 'weights must be 3 numbers above 0'),
         (['--shape', '0', '8'], 'shape must be two positive integers'),
         (['--choices', '0.2', '0.4'], 'choices of a latency table must ascend from 0'),
         (['--device', 'tpu'], "device must be 'cpu'"),

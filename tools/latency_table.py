@@ -21,6 +21,7 @@ from sparsevit_mm.budget import Budget
 from sparsevit_mm.cli import add_config_options, run_tool
 from sparsevit_mm.cost import LatencyTable, measure_latency_table
 from sparsevit_mm.cost.conditions import DTYPES, check_device, check_dtype, check_image_shape, check_threads
+from sparsevit_mm.cost.fit import check_weights
 from sparsevit_mm.cost.modes import ONNXRUNTIME
 from sparsevit_mm.cost.onnx_table import measure_onnx_table
 from sparsevit_mm.cost.subjects import load_subject
@@ -45,6 +46,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add('--foreign', action='store_true', help='the table may be of another device; the backbone must fit all the same')
     add('--fit', nargs='+', metavar='BUDGET', default=[], help='fractions of dense (0.6, 60%%) or times (30ms)')
     add('--margin', type=float, help="fraction of a budget kept free (default: by the table's check, or 0.05)")
+    add('--weights', nargs='+', type=float, metavar='W', help='how much dropping at a site matters (default: all 1)')
     add('--shape', nargs=2, type=int, metavar=('H', 'W'), help='pixels (default: 800 1344)')
     add('--batch', type=int, help='images in one forward (default: 1)')
     add('--dtype', choices=DTYPES, help='half precision is by autocast (default: float32)')
@@ -121,6 +123,8 @@ def check_options(args: argparse.Namespace) -> None:
         Budget.parse(budget, 's')
     if args.margin is not None and not 0 <= args.margin < 1:
         raise ValueError(f'--margin must be a fraction in [0, 1), got {args.margin}.')
+    if args.weights is not None and not args.fit:
+        raise ValueError('--weights are about a budget that is fitted to: give one with --fit.')
 
 
 def show_fits(args: argparse.Namespace, table: LatencyTable, backbone: SparseBackbone, console: Console) -> int:
@@ -129,7 +133,7 @@ def show_fits(args: argparse.Namespace, table: LatencyTable, backbone: SparseBac
     failures: list[ValueError] = []
     for budget in args.fit:
         try:
-            fits.append(fit(table, backbone, budget, args.margin))
+            fits.append(fit(table, backbone, budget, args.margin, args.weights))
         except ValueError as error:
             failures.append(error)
     if fits:
@@ -153,6 +157,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.out.parent.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     backbone = load_subject(args.config, [0.0], stock=False, cfg_options=args.cfg_options).sparse
+    if args.weights is not None:
+        check_weights(args.weights, backbone.sites)
     table = measured(args, backbone) if args.table is None else loaded(args, backbone)
     if args.out is not None:
         table.save(args.out)

@@ -1,7 +1,7 @@
 """From a latency limit to the sparsity of every site."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Real
@@ -11,7 +11,7 @@ import numpy as np
 from ..budget import Budget, format_cost
 from .latency_table import LatencyTable
 
-__all__ = ['default_margin', 'fit_to_budget', 'pruning_cost']
+__all__ = ['check_weights', 'default_margin', 'fit_to_budget', 'pruning_cost']
 
 STEP = 0.01
 LOWEST = 0.1  # between dense and this nothing is tried
@@ -56,7 +56,7 @@ def fit_to_budget(
     """
     margin = default_margin(table) if margin is None else _checked_margin(margin)
     limit = _limit(table, Budget.parse(budget, 's'), margin)
-    weights = _checked_weights(table, weights)
+    weights = [1.0] * len(table.sites) if weights is None else check_weights(weights, table.backbone.sites)
     grid = _grid(table.choices)
     seconds = [table.site_seconds(i, grid) for i in range(len(table.sites))]
     picks = _cheapest(seconds, grid, table.backbone.groups, weights, limit - table.rest)
@@ -120,17 +120,19 @@ def _checked_margin(margin: float) -> float:
     return float(margin)
 
 
-def _checked_weights(table: LatencyTable, weights: Sequence[float] | None) -> list[float]:
-    if weights is None:
-        return [1.0] * len(table.sites)
-    weights = list(weights)
-    valid = all(isinstance(w, Real) and not isinstance(w, bool) and 0 < w < math.inf for w in weights)
-    if len(weights) != len(table.sites) or not valid:
+def check_weights(weights: Sequence[float], sites: Sequence[str]) -> list[float]:
+    """Weights of :func:`fit_to_budget` as a list, if they can be that of these sites.
+
+    Raises:
+        ValueError: If not.
+    """
+    given = list(weights) if isinstance(weights, Iterable) else [weights]
+    valid = all(isinstance(w, Real) and not isinstance(w, bool) and 0 < w < math.inf for w in given)
+    if len(given) != len(sites) or not valid:
         raise ValueError(
-            f'weights must be {len(table.sites)} numbers above 0, one for each of {", ".join(table.backbone.sites)}; '
-            f'got {weights!r}.'
+            f'weights must be {len(sites)} numbers above 0, one for each of {", ".join(sites)}; got {weights!r}.'
         )
-    return weights
+    return given
 
 
 def _grid(choices: Sequence[float]) -> np.ndarray:

@@ -35,13 +35,19 @@ class Fit:
     macs_share: float
 
 
-def fit(table: LatencyTable, backbone: SparseBackbone, budget: str, margin: float | None = None) -> Fit:
+def fit(
+    table: LatencyTable,
+    backbone: SparseBackbone,
+    budget: str,
+    margin: float | None = None,
+    weights: Sequence[float] | None = None,
+) -> Fit:
     """Fit a backbone to a budget, see :func:`fit_to_budget`; the backbone is left as it was.
 
     Raises:
         ValueError: If the budget cannot be read or kept.
     """
-    sparsity = fit_to_budget(table, budget, margin=margin)
+    sparsity = fit_to_budget(table, budget, weights=weights, margin=margin)
     own, shape = backbone.sparsity, table.environment.shape
     try:
         backbone.sparsity = 0.0

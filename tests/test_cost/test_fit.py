@@ -124,6 +124,8 @@ def test_nothing_to_prune(budget: str | float) -> None:
         (dict(margin=-0.1), r'margin must be a fraction of the budget in \[0, 1\)'),
         (dict(weights=(1, 2)), 'weights must be 3 numbers above 0'),
         (dict(weights=(1, 2, 0)), 'weights must be 3 numbers above 0'),
+        (dict(weights=2), 'weights must be 3 numbers above 0'),
+        (dict(weights='low'), 'weights must be 3 numbers above 0'),
     ],
 )
 def test_wrong_options(options: dict, message: str) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ class BudgetTarget:
         margin: Fraction of the budget that is kept free; None for that of
             :func:`~sparsevit_mm.cost.fit_to_budget`.
         out: Name of the config file that is written into the work dir; it has the fitted sparsity.
+        weights: How much dropping at a site matters, one value a site; all the same if not given.
 
     Raises:
         ValueError: If an option is not valid.
@@ -41,6 +42,7 @@ class BudgetTarget:
     conditions: Mapping[str, Any] = field(default_factory=dict)
     margin: float | None = None
     out: str = 'fitted_config.py'
+    weights: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         Budget.parse(self.budget, 's')
@@ -99,7 +101,7 @@ class BudgetTarget:
                 f'KeepRatioLossHook cannot use its table. {error} A model that is trained here for the device of the '
                 f'table needs conditions=dict(device_name={environment.device_name!r}).'
             ) from error
-        sparsity = fit_to_budget(table, self.budget, margin=self.margin)
+        sparsity = fit_to_budget(table, self.budget, weights=self.weights, margin=self.margin)
         seconds, limit = table.predict(sparsity), Budget.parse(self.budget, 's').limit(table.dense)
         sites = ', '.join(f'{site} {value:g}' for site, value in zip(backbone.sites, sparsity))
         line = (

@@ -1,7 +1,7 @@
 """Selectors learn to keep as much as the sparsity of their sites asks for."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -54,6 +54,8 @@ class KeepRatioLossHook(LossHook):
             ``batch``, ``shape`` and ``threads``. Without a ``device_name`` it must be of this machine.
         margin: Fraction of the budget that is kept free; that of :func:`~sparsevit_mm.cost.fit_to_budget` if not given.
         out: Name of the config file that is written.
+        weights: How much dropping at a site matters, one value a site, see :func:`~sparsevit_mm.cost.fit_to_budget`;
+            all the same if not given.
 
     Raises:
         ValueError: If an option is not valid or does not go with the target, and, when training starts, if the model
@@ -74,6 +76,7 @@ class KeepRatioLossHook(LossHook):
         conditions: Mapping[str, Any] | None = None,
         margin: float | None = None,
         out: str = OUT,
+        weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         if isinstance(weight, bool) or not isinstance(weight, Real) or not 0 < weight < float('inf'):
@@ -92,10 +95,15 @@ class KeepRatioLossHook(LossHook):
                     f"target='budget' of KeepRatioLossHook needs {missing}: give budget='30ms' or a fraction of dense, "
                     f'and the table that tools/latency_table.py measures.'
                 )
-            self.target = BudgetTarget(budget, table, {} if conditions is None else conditions, margin, out)
+            self.target = BudgetTarget(budget, table, {} if conditions is None else conditions, margin, out, weights)
             return
         options = dict(
-            budget=budget, table=table, conditions=conditions, margin=margin, out=None if out == OUT else out
+            budget=budget,
+            table=table,
+            conditions=conditions,
+            margin=margin,
+            out=None if out == OUT else out,
+            weights=weights,
         )
         if given := [name for name, value in options.items() if value is not None]:
             raise ValueError(

@@ -145,6 +145,7 @@ ELSEWHERE = replace(HERE, device='NPU', device_name='a phone')
         (dict(conditions=dict(shape=(800, 1344))), r'shape: 64x64 in the table, 800x1344 wanted'),
         (dict(conditions=dict(gpu='x')), r'conditions of a latency table are'),
         (dict(margin=2), r'margin must be a fraction'),
+        (dict(weights=[1]), r'weights must be 2 numbers above 0'),
         (
             dict(hooks=[dict(type='sparsevit_mm.SparsityScheduleHook', end=2, target=0.5)]),
             r'SparsityScheduleHook has target=0\.5',
@@ -154,6 +155,14 @@ ELSEWHERE = replace(HERE, device='NPU', device_name='a phone')
 def test_mistakes_end_the_run_before_it_trains(tmp_path: Path, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         started(tmp_path, **options)
+
+
+def test_weights_say_where_dropping_matters(tmp_path: Path) -> None:
+    even, guarded = (
+        started(tmp_path / str(i), budget=0.8, weights=weights).model.backbone.sparsity
+        for i, weights in enumerate((None, [50, 1]))
+    )
+    assert guarded[0] < even[0] and guarded[1] > even[1]
 
 
 def test_another_backbone_is_refused(tmp_path: Path) -> None:
@@ -183,6 +192,7 @@ def test_a_model_may_be_trained_for_another_device(tmp_path: Path) -> None:
         (dict(target='budget', budget=0.6, table='t.json', out='a/b.py'), 'out of .* must be a file name'),
         (dict(budget=0.6), "budget of KeepRatioLossHook mean something with target='budget' only"),
         (dict(table='t.json', margin=0.1, out='x.py'), 'table, margin, out of KeepRatioLossHook mean something'),
+        (dict(weights=(1, 1)), 'weights of KeepRatioLossHook mean something'),
     ],
 )
 def test_wrong_options(options: dict, message: str) -> None:
