@@ -18,12 +18,6 @@ BUDGET, MILD = 0.6, 0.8  # the latter for two rows that tell how the loss grows
 LONGER, TWICE = 'dense, trained as long', 'twice as long'
 ITERS = 150  # of all that starts from dense weights, in all of its steps together
 LONG = 2 * ITERS  # of two rows that tell what so short a training costs
-# A head that reads a position off its neighbours too, with two convolutions before the linear layer.
-CONV_HEAD = {
-    'model.decode_head.channels': 256,
-    'model.decode_head.num_convs': 2,
-    'model.decode_head.norm_cfg': dict(type='BN', requires_grad=True),
-}
 # Over so many iterations the config's rate of the selectors is too high; chosen on validation pictures.
 SLOWER = {'optim_wrapper.paramwise_cfg.custom_keys': {'selectors.': dict(lr_mult=0.1)}}
 TESTED = {'shape': SHAPE, 'splits': ('test',)}
@@ -56,19 +50,13 @@ def _calibrated(name: str, config: str, budget: float = BUDGET) -> Run:
 
 
 def _trained(
-    name: str,
-    label: str,
-    config: str,
-    table: str,
-    more: Mapping[str, Any] = {},
-    budget: float = BUDGET,
-    start: str = 'dense',
+    name: str, label: str, config: str, table: str, more: Mapping[str, Any] = {}, budget: float = BUDGET
 ) -> Run:
-    """From the weights of a dense run at the sparsity that a table allows."""
+    """From the dense weights at the sparsity that a table allows."""
     overrides = {
         **SAVED,
         **_by_iterations(ITERS),
-        START: From(start, 'checkpoint'),
+        START: From('dense', 'checkpoint'),
         SPARSITY: From(table, 'fit', budget_name(budget), 'sparsity'),
         **more,
     }
@@ -86,17 +74,6 @@ def _searched() -> tuple[Run, ...]:
         Run('adapt', 'train', ADAPT, {**half, START: From('dense', 'checkpoint')}, options=TESTED),
         Run('search', 'search', SEARCH, options={**searching, 'trials': 20, 'search_images': 60}),
         Run('found', 'train', PREDICTOR, found, options=TESTED, row=row),
-    )
-
-
-def _convolutional() -> tuple[Run, ...]:
-    """Dense and sparse with another head."""
-    longer = {**SAVED, **_by_iterations(ITERS), **CONV_HEAD, START: From('dense-conv', 'checkpoint')}
-    label = 'predictor, 3x3 head'
-    return (
-        Run('dense-conv', 'train', DENSE, {**SAVED, **CONV_HEAD}, options=TESTED),
-        Run('longer-conv', 'train', DENSE, longer, options=TESTED, row=Row(f'{LONGER}, 3x3 head')),
-        _trained('predictor-conv', label, PREDICTOR, 'calibrate', CONV_HEAD, start='dense-conv'),
     )
 
 
@@ -119,7 +96,6 @@ def _runs() -> tuple[Run, ...]:
         _trained('untaught', 'predictor, no distillation', PREDICTOR, 'calibrate', {'custom_hooks': [RATIO, LOG]}),
         _trained('predictor-mild', 'predictor (DynamicViT)', PREDICTOR, 'calibrate-mild', budget=MILD),
         _trained('random-mild', 'random tokens', PREDICTOR, 'calibrate-mild', CHANCE, budget=MILD),
-        *_convolutional(),
         _trained('predictor-long', f'predictor, {TWICE}', PREDICTOR, 'calibrate', slower),
         Run('longer-long', 'train', DENSE, longest, options=TESTED, row=Row(f'dense, {TWICE}')),
         measured(DENSE, rounds=15),
@@ -140,11 +116,10 @@ CAMVID_VIT = Suite(
 three sites by a table of latencies so that the backbone takes {BUDGET:.0%} of dense, for selectors and packages of
 their own table; only *adapted and searched* has searched them, after half of the iterations. All learn from the dense
 model but for *no distillation*. *SPViT without packages* has the same selectors, whose dropped tokens stay as they
-are, at the same sparsity. Rows of {MILD:.0%}, those with a *3x3 head* (two convolutions of 256
-channels before the linear layer) and those that are trained for {LONG} iterations, *twice as long*, were added when the
-others were known, to tell what so low a budget, so plain a head and so short a training cost; the selectors' rate of
-the last is a twentieth, as the validation split chose ([why](dynamicvit.md#where-a-plain-vit-loses)). The test split is
-scored once a model.""",
+are, at the same sparsity. The rows of {MILD:.0%} and those that are trained for {LONG} iterations, *twice as long*,
+were added when the others were known, to tell what so low a budget and so short a training cost; the selectors' rate
+of the latter is a twentieth, as the validation split chose ([why](dynamicvit.md#where-a-plain-vit-loses)). The test
+split is scored once a model.""",
     runs=_runs(),
     metric='mIoU',
     metric_title='mIoU',
@@ -164,7 +139,6 @@ scored once a model.""",
         Claim('learned selection beats chance', 'predictor (DynamicViT)', 'random tokens', MILD),
         Claim('at most 1.5 below dense', 'predictor (DynamicViT)', LONGER, MILD, -1.5),
         Claim('at most 1.5 below dense', 'predictor (DynamicViT)', LONGER, BUDGET, -1.5),
-        Claim('at most 1.5 below dense, 3x3 head', 'predictor, 3x3 head', f'{LONGER}, 3x3 head', BUDGET, -1.5),
         Claim('at most 1.5 below dense, twice as long', f'predictor, {TWICE}', f'dense, {TWICE}', BUDGET, -1.5),
         Claim('longer training helps', f'predictor, {TWICE}', 'predictor (DynamicViT)', BUDGET),
     ),
