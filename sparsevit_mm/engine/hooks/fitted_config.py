@@ -15,7 +15,7 @@ from ...search.best_config import found_config, user_config, write_inheriting_co
 __all__ = ['write_fitted_config']
 
 # Of a KeepRatioLossHook that fits the sparsity to a budget.
-BUDGET_OPTIONS = ('target', 'budget', 'table', 'conditions', 'margin', 'out')
+BUDGET_OPTIONS = ('target', 'budget', 'table', 'conditions', 'margin', 'out', 'weights')
 
 
 def write_fitted_config(

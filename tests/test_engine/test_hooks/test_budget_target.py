@@ -85,7 +85,8 @@ custom_imports = dict(imports=['sparsevit_mm'], allow_failed_imports=False)
 model = {model}
 custom_hooks = [
     dict(
-        type='sparsevit_mm.KeepRatioLossHook', weight=3.0, target='budget', budget='14.5ms', table={table!r}, margin=0),
+        type='sparsevit_mm.KeepRatioLossHook', weight=3.0, target='budget', budget='14.5ms', table={table!r}, margin=0,
+        weights=[2, 1]),
     dict(type='sparsevit_mm.SparsityLogHook'),
 ]
 """
