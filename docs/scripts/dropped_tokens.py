@@ -11,6 +11,7 @@ behind each of these blocks, on the training pictures without augmentation. For 
 """
 
 import argparse
+import copy
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -54,9 +55,9 @@ class Score:
 
 def pictures(cfg: Config, model: nn.Module, part: str) -> Iterator[tuple[dict, Tensor]]:
     """The input of the model and the labels ``[H, W]`` of each picture of ``images/part``, as validation sees them."""
-    loader = Config(dict(cfg.val_dataloader.to_dict()))
+    loader = copy.deepcopy(cfg.val_dataloader)
     loader.dataset.data_prefix = dict(img_path=f'images/{part}', seg_map_path=f'labels/{part}')
-    for batch in Runner.build_dataloader(loader.to_dict()):
+    for batch in Runner.build_dataloader(loader):
         ready = model.data_preprocessor(batch, False)
         yield ready, ready['data_samples'][0].gt_sem_seg.data[0]
 
@@ -198,7 +199,8 @@ def main() -> None:
     probes = probe_blocks(cfg, dense, blocks)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     found = dict(config=args.config, sparsity=args.sparsity, dropped=dropped, probes=probes)
-    found['environment'] = Environment.current(device='cpu', dtype='float32', batch=1, shape=(252, 336)).to_dict()
+    shape = tuple(cfg.model.data_preprocessor.size)
+    found['environment'] = Environment.current(device='cpu', dtype='float32', batch=1, shape=shape).to_dict()
     args.out.write_text(json.dumps(found, indent=1) + '\n')
     print(table(dropped), table(probes), sep='\n\n')
 

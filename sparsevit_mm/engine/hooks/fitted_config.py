@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from mmengine.config import Config
@@ -13,9 +14,6 @@ from ...registry import type_name
 from ...search.best_config import found_config, user_config, write_inheriting_config
 
 __all__ = ['write_fitted_config']
-
-# Of a KeepRatioLossHook that fits the sparsity to a budget.
-BUDGET_OPTIONS = ('target', 'budget', 'table', 'conditions', 'margin', 'out', 'weights')
 
 
 def write_fitted_config(
@@ -55,12 +53,15 @@ def write_fitted_config(
 
 
 def _settled(cfg: Config, names: Sequence[str]) -> Config:
+    from .budget_target import BudgetTarget
+
+    budget_options = ('target', *(option.name for option in fields(BudgetTarget)))
     hooks = cfg.get('custom_hooks') or []
     kept = [hook for hook in hooks if type_name(hook) not in names]
     if len(kept) != len(hooks):
         cfg.custom_hooks = kept
     for hook in cfg.get('custom_hooks') or []:
         if type_name(hook) == 'KeepRatioLossHook':
-            for option in BUDGET_OPTIONS:
+            for option in budget_options:
                 hook.pop(option, None)
     return cfg

@@ -33,7 +33,7 @@ def calibrate_run(job: Job) -> dict[str, Any]:
     ``dict(label=..., overrides=...)`` with a ``shape`` of its own where it has one. The nearest may be ``furthest``
     from a budget. ``control_rounds`` and ``min_round_time`` are how candidates are timed, see
     :func:`sparsevit_mm.cost.measure_interleaved`. With ``fit`` each budget is also shared out among the sites by the
-    table, without any search, by ``weights`` of the sites if they are given.
+    table, without any search.
 
     Returns:
         The ``table``; for every control the candidate nearest to each budget, by its name as text, with its ``ratio``
@@ -50,8 +50,7 @@ def calibrate_run(job: Job) -> dict[str, Any]:
     if options.get('controls'):
         result |= _controls(job, cfg)
     if options.get('fit'):
-        weights = options.get('weights')
-        result['fit'] = {budget_name(budget): _fitted(table, budget, weights) for budget in options['budgets']}
+        result['fit'] = {budget_name(budget): _fitted(table, budget) for budget in options['budgets']}
     return result
 
 
@@ -73,9 +72,9 @@ def _table(job: Job, backbone: nn.Module, path: Path) -> LatencyTable:
     return table
 
 
-def _fitted(table: LatencyTable, budget: float, weights: Sequence[float] | None) -> dict[str, Any]:
+def _fitted(table: LatencyTable, budget: float) -> dict[str, Any]:
     try:
-        sparsity = fit_to_budget(table, budget, weights=weights)
+        sparsity = fit_to_budget(table, budget)
     except ValueError as error:
         return unreachable(str(error))
     return {'sparsity': list(sparsity), 'ratio': table.predict(sparsity) / table.dense}

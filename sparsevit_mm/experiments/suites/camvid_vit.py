@@ -85,6 +85,7 @@ def _runs() -> tuple[Run, ...]:
     return (
         _calibrated('calibrate', PREDICTOR),
         _calibrated('calibrate-package', PACKAGE),
+        # A table of its own: with one more budget for the first, what was trained by that would have to be made again.
         _calibrated('calibrate-mild', PREDICTOR, MILD),
         Run('dense', 'train', DENSE, SAVED, options=TESTED, row=Row('dense')),
         Run('longer', 'train', DENSE, longer, options=TESTED, row=Row(LONGER)),
